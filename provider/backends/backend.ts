@@ -1,0 +1,122 @@
+/** What a back end is: one object that turns a boot configuration into a running VM, and tells what is there. */
+
+import type { BootConfiguration } from "../boot/boot.js";
+import type { Notice } from "../notice.js";
+
+/** The state that a person asks for with `powerState`. */
+export type PowerState = "running" | "paused" | "stopped";
+
+/**
+ * What the back end finds. `stopped`: the record and disks are there, no VMM runs. `gone`: nothing of this
+ * instance is there. `damaged`: it cannot be started again as it is (a disk or a boot file is missing).
+ */
+export type ObservedState = PowerState | "gone" | "damaged";
+
+/** Who a VM belongs to: written into its record, never compared for a replacement. */
+export interface Owner {
+  readonly organization: string;
+  readonly urn: string;
+  /** Real path of the Pulumi program's folder. */
+  readonly program: string;
+}
+
+/** Names one VM of one create. The Pulumi id is `<vmName>/<instance>`. */
+export interface VmReference {
+  readonly vmName: string;
+  /** 16 random hex digits, new with every create. */
+  readonly instance: string;
+  /** Absolute path of the state directory that holds the VM. */
+  readonly stateDirectory: string;
+  /** Content of the state directory's `host-id` file when the VM was made. */
+  readonly hostId: string;
+}
+
+/** When a guest counts as ready. */
+export interface Readiness {
+  /** How long evidence may take, in seconds. */
+  readonly timeoutSeconds: number;
+  /** Regular expression that a console line must match, instead of any output of user space. */
+  readonly console?: string;
+}
+
+/** How the `qemu` back end runs its VMM. */
+export interface QemuBackend {
+  readonly type: "qemu";
+  /** QEMU machine type. */
+  readonly machine: "q35" | "microvm";
+  /** `auto`: KVM where it can run a guest, else TCG. */
+  readonly accelerator: "auto" | "kvm" | "tcg";
+  /** Program to run; by default `qemu-system-x86_64` (or `-aarch64`) on PATH. */
+  readonly binary?: string;
+}
+
+/** Back ends that are implemented. */
+export type BackendOptions = QemuBackend;
+
+/** What the spec says of a VM beside its boot configuration. */
+export interface VmSettings {
+  readonly backend: BackendOptions;
+  readonly powerState: PowerState;
+  readonly readiness: Readiness;
+  /** How long an orderly power-off may take before it is forced, in seconds. */
+  readonly shutdownTimeoutSeconds: number;
+}
+
+/** What a back end is told while it works. */
+export interface Work {
+  /** Aborted when the engine has died: undo what is in hand. */
+  readonly signal: AbortSignal;
+  readonly notice: Notice;
+}
+
+/** One VM to be made. */
+export interface CreateRequest extends Work {
+  readonly vmName: string;
+  readonly instance: string;
+  readonly stateDirectory: string;
+  readonly owner: Owner;
+  readonly boot: BootConfiguration;
+  readonly settings: VmSettings;
+}
+
+/** One VM to be brought to what the request says; the boot configuration differs at most in what can change in place. */
+export interface UpdateRequest extends Work {
+  readonly reference: VmReference;
+  readonly boot: BootConfiguration;
+  readonly settings: VmSettings;
+}
+
+/** One VM to be removed. */
+export interface RemoveRequest extends Work {
+  readonly reference: VmReference;
+  readonly shutdownTimeoutSeconds: number;
+}
+
+/** What is known of a VM when create, read or update is done: the resource's outputs. */
+export interface VmOutputs {
+  readonly state: ObservedState;
+  /** `proved`: the console showed that the guest runs on the named root. `none`: it was never started. */
+  readonly rootEvidence: "proved" | "none";
+  /** IPv4 address of the guest on its link. */
+  readonly guestIp: string;
+  readonly hostId: string;
+  readonly stateDirectory: string;
+  /** Absolute path of the guest's serial console log on this host. */
+  readonly consoleLog: string;
+  /** What runs the guest's instructions; absent while no VMM runs. */
+  readonly accelerator?: "kvm" | "tcg";
+  /** Process id of the VMM; absent while none runs. */
+  readonly pid?: number;
+}
+
+/** What turns a boot configuration into a running VM. */
+export interface Backend {
+  /** What is there now; never what we remember. An unreadable or foreign state directory is an error. */
+  observe(reference: VmReference): Promise<VmOutputs>;
+  /** Makes the VM and returns once the guest has proved its root; leaves nothing behind when it throws. */
+  create(request: CreateRequest): Promise<VmOutputs>;
+  /** Brings an existing VM to the request; also starts one that died. */
+  update(request: UpdateRequest): Promise<VmOutputs>;
+  /** Powers off in an orderly way, then removes everything. Removing what is gone succeeds. */
+  remove(request: RemoveRequest): Promise<void>;
+}

@@ -1,0 +1,78 @@
+/**
+ * The boot configuration: everything that a hypervisor is given. Made once, by {@link bootConfiguration};
+ * the preview shows it and the back end boots it.
+ */
+
+/** A file that is booted from, pinned by content. */
+export interface BootFile {
+  /** Absolute path on this host. */
+  readonly path: string;
+  /** SHA-256 of the content, 64 hex digits. */
+  readonly sha256: string;
+}
+
+/** A block device, in the guest's order: the first is `/dev/vda`. The seed's shape. */
+export interface Disk {
+  /** Absolute path of the raw image. */
+  readonly path: string;
+  /** Present and true when the guest may only read it. */
+  readonly readonly?: true;
+  /** Queues of the virtio device: one per vCPU. */
+  readonly numQueues: number;
+}
+
+/** A port of the host that leads to a port of the guest. */
+export interface PortForward {
+  /** Port on the host, 1 to 65535. */
+  readonly hostPort: number;
+  /** Port in the guest, 1 to 65535. */
+  readonly guestPort: number;
+  readonly protocol: "tcp" | "udp";
+  /** IPv4 address of the host that listens; `127.0.0.1` unless asked otherwise. */
+  readonly hostAddress: string;
+}
+
+/** The link between the guest's only network interface and the host, as the guest sees it. */
+export interface GuestLink {
+  /** `user`: QEMU's user network. */
+  readonly kind: "user";
+  /** IPv4 address of the guest. */
+  readonly guestAddress: string;
+  /** IPv4 address of the host on this link, and the guest's gateway. */
+  readonly gatewayAddress: string;
+  /** Length of the network's prefix, 0 to 32; absent where the network configuration names none. */
+  readonly prefixLength?: number;
+  /** IPv4 addresses of name servers that answer on this link. */
+  readonly nameServers: readonly string[];
+}
+
+/** What the guest's root is, once every default is known. */
+export type Root =
+  | {
+      readonly type: "nfs";
+      /** IPv4 address that the guest mounts from, as seen on its link. */
+      readonly server: string;
+      /** IPv4 address and port under which this host reaches the same server. */
+      readonly hostServer: string;
+      readonly port: number;
+      readonly mountPort: number | "rpcbind";
+      readonly path: string;
+    }
+  | { readonly type: "disk"; readonly rootfs: string };
+
+/** Everything that a hypervisor is given. */
+export interface BootConfiguration {
+  readonly kernel: BootFile;
+  /** Given by the person, or generated because the kernel has NFS (or virtio) only as modules. */
+  readonly initramfs?: BootFile & { readonly generated: boolean };
+  /** The kernel command line, to the letter. */
+  readonly cmdline: string;
+  readonly root: Root;
+  readonly disks: readonly Disk[];
+  /** Size of the stateful disk in MiB; 0 for none. When there is one, it is the last of `disks`. */
+  readonly statefulDiskMiB: number;
+  readonly link: GuestLink;
+  readonly portForwards: readonly PortForward[];
+  readonly vcpus: number;
+  readonly memoryMiB: number;
+}
