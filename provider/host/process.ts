@@ -1,5 +1,10 @@
 /** Processes by identity: a pid alone may be another program's by now. */
 
+import { readdirSync, readFileSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+
+import { MicroVmError, systemCodeOf } from "../errors.js";
+
 /** A process that cannot be mistaken for a later one of the same pid. */
 export interface ProcessIdentity {
   readonly pid: number;
@@ -7,4 +12,130 @@ export interface ProcessIdentity {
   readonly startTime: string;
   /** /proc/sys/kernel/random/boot_id when it ran. */
   readonly bootId: string;
+}
+
+const POLL_MILLISECONDS = 20;
+
+/** The identity of the process that has this pid now; undefined when there is none, or only a zombie. */
+export function identify(pid: number): ProcessIdentity | undefined {
+  const startTime = startTimeOf(pid);
+  return startTime === undefined ? undefined : { pid, startTime, bootId: currentBootId() };
+}
+
+/** The identity of the process that runs this. */
+export function thisProcess(): ProcessIdentity {
+  const identity = identify(process.pid);
+  if (identity === undefined) {
+    throw new MicroVmError("host-unusable", "/proc does not show this process; mount proc on /proc");
+  }
+  return identity;
+}
+
+/** Whether that very process still runs. A zombie does not; neither does any process of an earlier boot. */
+export function isAlive(identity: ProcessIdentity): boolean {
+  return identity.bootId === currentBootId() && startTimeOf(identity.pid) === identity.startTime;
+}
+
+/** Whether both name the same process. */
+export function isSameProcess(a: ProcessIdentity, b: ProcessIdentity): boolean {
+  return a.pid === b.pid && a.startTime === b.startTime && a.bootId === b.bootId;
+}
+
+/**
+ * This user's processes of which one argument contains the text; never this process itself.
+ * Finds a VMM whose starter was killed before it could record it.
+ *
+ * @param text Unique to what is looked for, such as the path of a control socket that carries the instance.
+ */
+export function findByArgument(text: string): ProcessIdentity[] {
+  if (text === "") throw new Error("findByArgument needs a text");
+  const found: ProcessIdentity[] = [];
+  for (const name of readdirSync("/proc")) {
+    const pid = Number(name);
+    if (!Number.isInteger(pid) || pid === process.pid) continue;
+    const identity = identify(pid);
+    const argv = readOfProcess(pid, "cmdline")?.split("\0");
+    if (identity === undefined || !argv?.some((argument) => argument.includes(text))) continue;
+    if (realUserOf(pid) === process.getuid?.() && isAlive(identity)) found.push(identity);
+  }
+  return found;
+}
+
+/**
+ * Sends a signal to that very process; no effect once it has ended.
+ *
+ * @returns Whether the signal was sent.
+ */
+export function signalProcess(identity: ProcessIdentity, signal: NodeJS.Signals): boolean {
+  if (!isAlive(identity)) return false;
+  try {
+    return process.kill(identity.pid, signal);
+  } catch (error) {
+    if (systemCodeOf(error) === "ESRCH") return false; // it ended since the look at /proc
+    throw error;
+  }
+}
+
+/**
+ * Waits until that very process has ended.
+ *
+ * @returns Whether it has ended in time.
+ */
+export async function untilExit(identity: ProcessIdentity, timeoutSeconds: number): Promise<boolean> {
+  const deadline = performance.now() + timeoutSeconds * 1000;
+  while (isAlive(identity)) {
+    if (performance.now() >= deadline) return false;
+    await delay(POLL_MILLISECONDS);
+  }
+  return true;
+}
+
+/**
+ * Ends that very process: SIGTERM, and SIGKILL when it has not ended within the grace.
+ *
+ * @param graceSeconds How long SIGTERM may take; 0 sends SIGKILL at once.
+ * @throws MicroVmError `vmm-failed` when it survives SIGKILL for 10 s (it hangs in the kernel).
+ */
+export async function endProcess(identity: ProcessIdentity, graceSeconds: number): Promise<void> {
+  if (graceSeconds > 0) {
+    signalProcess(identity, "SIGTERM");
+    if (await untilExit(identity, graceSeconds)) return;
+  }
+  signalProcess(identity, "SIGKILL");
+  if (await untilExit(identity, 10)) return;
+  throw new MicroVmError(
+    "vmm-failed",
+    `process ${identity.pid} did not end within 10 s of SIGKILL; see what it waits for in /proc/${identity.pid}/stack`,
+  );
+}
+
+let bootId: string | undefined;
+
+function currentBootId(): string {
+  return (bootId ??= readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim());
+}
+
+/** Field 22 of /proc/PID/stat; undefined for a process that is gone, a zombie (Z) or dead (X). */
+function startTimeOf(pid: number): string | undefined {
+  const stat = readOfProcess(pid, "stat");
+  // Field 2, the program's name in parentheses, may itself hold blanks and parentheses: count from the last one.
+  const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const state = fields?.[0];
+  return state === "Z" || state === "X" ? undefined : fields?.[19];
+}
+
+function realUserOf(pid: number): number | undefined {
+  const uid = /^Uid:\s+(\d+)/m.exec(readOfProcess(pid, "status") ?? "")?.[1];
+  return uid === undefined ? undefined : Number(uid);
+}
+
+function readOfProcess(pid: number, file: "stat" | "status" | "cmdline"): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, "utf8");
+  } catch (error) {
+    const code = systemCodeOf(error);
+    if (code === "ENOENT" || code === "ESRCH") return undefined; // no such process, or it ended while being read
+    if (code === "EACCES" || code === "EPERM") return undefined; // another user's, on a /proc mounted with hidepid
+    throw error;
+  }
 }

@@ -2,6 +2,7 @@
 
 import type { Owner, VmSettings } from "../backends/backend.js";
 import type { BootConfiguration } from "../boot/boot.js";
+import type { MicroVmError } from "../errors.js";
 import type { ProcessIdentity } from "./process.js";
 
 /**
@@ -12,15 +13,13 @@ import type { ProcessIdentity } from "./process.js";
  */
 export type Phase = "claimed" | "prepared" | "spawned" | "started" | "ready" | "removing";
 
-/** One VM, as its folder in the state directory describes it. */
+/** One VM, as its folder in the state directory describes it. Whether it is confirmed is in a file beside it (confirm.ts). */
 export interface VmRecord {
   readonly version: 1;
   readonly vmName: string;
   readonly instance: string;
   readonly owner: Owner;
   readonly phase: Phase;
-  /** Whether the engine has shown that its state holds this instance. */
-  readonly confirmed: boolean;
   /** The process that runs create. */
   readonly creator: ProcessIdentity;
   /** The VMM's process, once there is one. */
@@ -34,4 +33,33 @@ export interface VmRecord {
   readonly proved: boolean;
   /** ISO 8601. */
   readonly createdAt: string;
+}
+
+/** One folder of the state directory: its record, or why there is none to be had. */
+export type ListedRecord =
+  | { readonly vmName: string; readonly record: VmRecord }
+  | { readonly vmName: string; readonly error: MicroVmError };
+
+/**
+ * The record of a VM.
+ *
+ * @returns undefined when there is none.
+ * @throws MicroVmError `record-unreadable` when it is torn or of another version; `state-directory` when it cannot be read.
+ */
+export async function readRecord(stateDirectory: string, vmName: string): Promise<VmRecord | undefined> {
+  throw new Error("not written yet", { cause: [stateDirectory, vmName] });
+}
+
+/**
+ * Replaces the record of a VM whose name is claimed: complete and on the disk when this returns, or unchanged.
+ *
+ * @throws MicroVmError `state-directory` when it cannot be written or the VM's folder is not this instance's any more.
+ */
+export async function writeRecord(stateDirectory: string, record: VmRecord): Promise<void> {
+  throw new Error("not written yet", { cause: [stateDirectory, record] });
+}
+
+/** The records of all VMs in a state directory, by name; empty when the state directory is not there. */
+export async function listRecords(stateDirectory: string): Promise<ListedRecord[]> {
+  throw new Error("not written yet", { cause: stateDirectory });
 }
