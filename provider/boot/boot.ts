@@ -3,6 +3,11 @@
  * the preview shows it and the back end boots it.
  */
 
+import type { Spec } from "../spec/spec.js";
+import { commandLine } from "./cmdline.js";
+import { guestDisks } from "./disks.js";
+import { guestLink, seenFromGuest, seenFromHost } from "./network.js";
+
 /** A file that is booted from, pinned by content. */
 export interface BootFile {
   /** Absolute path on this host. */
@@ -75,4 +80,52 @@ export interface BootConfiguration {
   readonly portForwards: readonly PortForward[];
   readonly vcpus: number;
   readonly memoryMiB: number;
+}
+
+/** What the world had to tell before a boot configuration could be made; the preview shows these values too. */
+export interface BootFacts {
+  readonly kernel: BootFile;
+  readonly initramfs?: BootFile & { readonly generated: boolean };
+  /** IPv4 address of the NFS server as this host reaches it; absent on a disk root. */
+  readonly nfsServerAddress?: string;
+  /** Absolute path at which the stateful disk's image is, or would be. */
+  readonly statefulDisk: string;
+}
+
+/**
+ * Spec and facts to the boot configuration. Pure: the same arguments give the same value in preview and up.
+ *
+ * @throws MicroVmError `invalid-input` when the kernel command line passes a limit.
+ */
+export function bootConfiguration(spec: Spec, facts: BootFacts): BootConfiguration {
+  const link = guestLink(spec);
+  const server = facts.nfsServerAddress;
+  const guestServer = server === undefined ? undefined : seenFromGuest(server, link);
+  const root: Root = spec.useNfsRoot
+    ? {
+        type: "nfs",
+        server: guestServer ?? spec.nfsServer,
+        hostServer: seenFromHost(server ?? spec.nfsServer),
+        port: spec.nfsPort,
+        mountPort: spec.nfsMountPort,
+        path: spec.nfsPath,
+      }
+    : { type: "disk", rootfs: spec.rootfs };
+  return {
+    kernel: facts.kernel,
+    initramfs: facts.initramfs,
+    cmdline: commandLine({
+      spec,
+      link,
+      nfsServerAddress: guestServer,
+      ownInitramfs: facts.initramfs !== undefined && !facts.initramfs.generated,
+    }),
+    root,
+    disks: guestDisks(spec, facts.statefulDisk),
+    statefulDiskMiB: spec.statefulDiskMiB,
+    link,
+    portForwards: spec.portForwards,
+    vcpus: spec.vcpus,
+    memoryMiB: spec.memoryMiB,
+  };
 }

@@ -1,0 +1,49 @@
+/** The guest's link, and what an NFS server's address looks like from its other end. */
+
+import { isIPv4 } from "node:net";
+import type { Spec } from "../spec/spec.js";
+import type { GuestLink } from "./boot.js";
+
+/** The fixed addresses of QEMU's user network (QEMU manual, "Using the user mode network stack"). */
+export const userNetwork = {
+  network: "10.0.2.0",
+  prefixLength: 24,
+  gateway: "10.0.2.2",
+  nameServer: "10.0.2.3",
+  firstGuest: "10.0.2.15",
+} as const;
+
+/** The link that the back end will give the guest. */
+export function guestLink(spec: Pick<Spec, "ip">): GuestLink {
+  return {
+    kind: "user",
+    guestAddress: isIPv4(spec.ip) ? spec.ip : userNetwork.firstGuest,
+    gatewayAddress: userNetwork.gateway,
+    prefixLength: userNetwork.prefixLength,
+    nameServers: [userNetwork.nameServer],
+  };
+}
+
+/** Whether an address means this host itself: a loopback (127.0.0.0/8) or the wildcard address. */
+export function isThisHost(address: string): boolean {
+  return address.startsWith("127.") || address === "0.0.0.0";
+}
+
+/**
+ * The address under which the guest reaches a server that this host reaches at `address`: a loopback or
+ * wildcard address would be the guest's own, so it becomes the host's address on the link.
+ */
+export function seenFromGuest(address: string, link: GuestLink): string {
+  return isThisHost(address) ? link.gatewayAddress : address;
+}
+
+/** The address under which this host reaches the server: the wildcard stands for the loopback. */
+export function seenFromHost(address: string): string {
+  return address === "0.0.0.0" ? "127.0.0.1" : address;
+}
+
+/** Dotted netmask of a prefix length: 24 is `255.255.255.0`. */
+export function netmask(prefixLength: number): string {
+  const bits = prefixLength === 0 ? 0 : (0xffffffff << (32 - prefixLength)) >>> 0;
+  return [24, 16, 8, 0].map((shift) => (bits >>> shift) & 0xff).join(".");
+}

@@ -1,0 +1,260 @@
+/**
+ * The policy table: what a changed input means for a running VM, per back end. The only place that knows; the
+ * README's table of inputs is generated from it.
+ */
+
+import { isDeepStrictEqual } from "node:util";
+import { seenFromGuest, guestLink } from "../boot/network.js";
+import { defaults } from "../spec/defaults.js";
+import type { DerivedInputs } from "../spec/checked.js";
+import type { InputName } from "../spec/schema.js";
+
+/**
+ * What a change does. `replace`: the VM goes and a new one comes. `update`: the VM is changed in place.
+ * `settings`: the resource is updated, the VM untouched. `grow`: larger is an update, smaller an error.
+ * `none`: the value is a source of others, which are compared themselves. `unsupported`: an error when set.
+ */
+export type Policy = "replace" | "update" | "settings" | "grow" | "none" | "unsupported";
+
+/** Names of what is compared between two checked inputs. */
+export type FieldName = InputName | keyof DerivedInputs;
+
+/** One row of the table. */
+export interface Field {
+  /** What the input means, in one sentence for the README. */
+  readonly meaning: string;
+  /** Its type, as the README shows it. */
+  readonly type: string;
+  /** How the README shows what an absent input counts as; absent for "none". */
+  readonly default?: string;
+  /** What a change does, on the back ends of this release. */
+  readonly change: { readonly qemu: Policy };
+  /** What an old value that is absent counts as (state of an older release); by default nothing. */
+  readonly absent?: unknown;
+  /** Whether two values that differ mean the same, given all old and new values. */
+  readonly same?: (olds: Values, news: Values) => boolean;
+}
+
+/** Values of checked inputs or outputs, by name. */
+export type Values = Readonly<Record<string, unknown>>;
+
+/** The public inputs, in the README's order. */
+export const fields: Readonly<Record<InputName, Field>> = {
+  vmName: {
+    meaning: "Name of the VM, unique on the host: one DNS label.",
+    type: "string",
+    default: "the resource's name and 8 hex digits",
+    change: { qemu: "replace" },
+  },
+  kernel: {
+    meaning: "Absolute path of a kernel image on this host; its content counts, not its path.",
+    type: "string",
+    change: { qemu: "none" },
+  },
+  initramfs: {
+    meaning: "Absolute path of an initramfs; one is made when the kernel has NFS or virtio only as modules.",
+    type: "string",
+    change: { qemu: "none" },
+  },
+  useNfsRoot: {
+    meaning: "Whether the root file system is mounted over NFS.",
+    type: "boolean",
+    default: "`false`",
+    change: { qemu: "replace" },
+  },
+  nfsServer: {
+    meaning: "Host name or IPv4 address of the NFS server; a loopback address means this host.",
+    type: "string",
+    change: { qemu: "replace" },
+    same: (olds, news) =>
+      effectiveServer(olds) !== undefined && effectiveServer(olds) === effectiveServer(news),
+  },
+  nfsPort: {
+    meaning: "TCP port of the NFS server.",
+    type: "integer",
+    change: { qemu: "replace" },
+  },
+  nfsPath: {
+    meaning: "Path of the export.",
+    type: "string",
+    default: '`"/"`',
+    change: { qemu: "replace" },
+  },
+  nfsMountPort: {
+    meaning: 'TCP port of mountd, or `"rpcbind"` to ask the server\'s port mapper.',
+    type: 'integer or `"rpcbind"`',
+    default: '`nfsPort`; `"rpcbind"` when that is 2049',
+    change: { qemu: "replace" },
+  },
+  nfsOptions: {
+    meaning:
+      "More NFS mount options; `rsize` and `wsize` are added unless named, an empty text adds nothing.",
+    type: "string",
+    default: '`"rsize=1048576,wsize=1048576"`',
+    change: { qemu: "replace" },
+  },
+  rootfs: {
+    meaning:
+      "Absolute path of a raw ext4 image, the read-only root of a disk boot; ignored with an NFS root.",
+    type: "string",
+    change: { qemu: "none" },
+  },
+  entryPoint: {
+    meaning: 'Handed to the guest as `entry_point="…"` on the kernel command line.',
+    type: "string",
+    change: { qemu: "replace" },
+  },
+  kernelArgs: {
+    meaning:
+      "More words for the kernel command line; `panic=-1` is added unless named, an empty list adds nothing.",
+    type: "list of strings",
+    default: '`["panic=-1"]`',
+    change: { qemu: "replace" },
+    absent: defaults.kernelArgs,
+  },
+  ip: {
+    meaning: 'How the guest gets its address: `"static"`, `"dhcp"`, or an IPv4 address of the link.',
+    type: "string",
+    default: '`"static"`',
+    change: { qemu: "replace" },
+    absent: defaults.ip,
+  },
+  vcpus: {
+    meaning: "Number of virtual CPUs.",
+    type: "integer",
+    default: "`1`",
+    change: { qemu: "replace" },
+    absent: defaults.vcpus,
+  },
+  memoryMiB: {
+    meaning: "Memory of the guest, in MiB.",
+    type: "integer",
+    default: "`512`",
+    change: { qemu: "replace" },
+    absent: defaults.memoryMiB,
+  },
+  maxVcpus: {
+    meaning: "vCPUs that the VM can grow to without a replace (Cloud Hypervisor).",
+    type: "integer",
+    change: { qemu: "unsupported" },
+  },
+  maxMemoryMiB: {
+    meaning: "Memory that the VM can grow to without a replace (Cloud Hypervisor).",
+    type: "integer",
+    change: { qemu: "unsupported" },
+  },
+  statefulDiskMiB: {
+    meaning: "Size of the VM's own disk in MiB, `0` for none; it goes when the VM goes.",
+    type: "integer",
+    default: "`0`",
+    change: { qemu: "grow" },
+    absent: defaults.statefulDiskMiB,
+  },
+  portForwards: {
+    meaning: "Host ports that lead to guest ports: `{ hostPort, guestPort, protocol?, hostAddress? }`.",
+    type: "list of objects",
+    default: "`[]`",
+    change: { qemu: "update" },
+    absent: defaults.portForwards,
+  },
+  network: {
+    meaning: "The bridge of a Cloud Hypervisor VM.",
+    type: "object",
+    change: { qemu: "unsupported" },
+  },
+  guestAccess: {
+    meaning: "`\"internet\"`: all that QEMU's user network reaches, this host's loopback services included.",
+    type: "string",
+    default: '`"internet"`',
+    change: { qemu: "replace" },
+    absent: defaults.guestAccess,
+  },
+  snapshotId: {
+    meaning: "Snapshot to restore (Cloud Hypervisor, Arrakis).",
+    type: "string",
+    change: { qemu: "unsupported" },
+  },
+  powerState: {
+    meaning: '`"running"`, `"paused"` or `"stopped"`.',
+    type: "string",
+    default: '`"running"`',
+    change: { qemu: "update" },
+    absent: defaults.powerState,
+  },
+  readiness: {
+    meaning:
+      "`timeoutSeconds`: how long the proof may take; `console`: a regular expression that a line must match.",
+    type: "object",
+    default: "`{ timeoutSeconds: 120 }`",
+    change: { qemu: "settings" },
+    absent: defaults.readiness,
+  },
+  shutdownTimeoutSeconds: {
+    meaning: "How long an orderly power-off may take before it is forced, in seconds.",
+    type: "integer",
+    default: "`10`",
+    change: { qemu: "settings" },
+    absent: defaults.shutdownTimeoutSeconds,
+  },
+  backend: {
+    meaning:
+      '`{ type: "qemu", machine?: "q35" \\| "microvm", accelerator?: "auto" \\| "kvm" \\| "tcg", binary? }`.',
+    type: "object",
+    default: '`{ type: "qemu" }`',
+    change: { qemu: "replace" },
+    absent: defaults.backend,
+  },
+  configFile: {
+    meaning: "Absolute path of an Arrakis config.yaml; its values count where the program gives none.",
+    type: "string",
+    change: { qemu: "none" },
+  },
+  preflight: {
+    meaning: 'What a certain finding before the boot is: `"error"`, `"warn"` or `"off"`.',
+    type: "string",
+    default: '`"error"`',
+    change: { qemu: "settings" },
+    absent: defaults.preflight,
+  },
+};
+
+const derived = (change: Policy, same?: Field["same"]): Field => ({
+  meaning: "",
+  type: "",
+  change: { qemu: change },
+  same,
+});
+
+/** What check derives and the preview shows. */
+export const derivedFields: Readonly<Record<keyof DerivedInputs, Field>> = {
+  cmdline: derived("replace"),
+  disks: derived("none"),
+  kernelSha256: derived("replace"),
+  // A running VM keeps its own copy of a generated one: a newer busybox is no reason to replace it.
+  initramfsSha256: derived(
+    "replace",
+    (olds, news) => olds["generatedInitramfs"] !== undefined && news["generatedInitramfs"] !== undefined,
+  ),
+  generatedInitramfs: derived("none"),
+  rootfsDigest: derived("replace"),
+  nfsServerAddress: derived("none"),
+  stateDirectory: derived("none"),
+  // Compared with powerState, not with its own past: see plan.ts.
+  observed: derived("none"),
+};
+
+/** Whether a field has the same effective value before and after. */
+export function isSame(name: FieldName, field: Field, olds: Values, news: Values): boolean {
+  const before = olds[name] ?? field.absent;
+  return isDeepStrictEqual(plain(before), plain(news[name])) || (field.same?.(olds, news) ?? false);
+}
+
+/** Without the prototypes and absent properties that a value has picked up on its way through the engine. */
+function plain(value: unknown): unknown {
+  return value === undefined || value === null ? undefined : JSON.parse(JSON.stringify(value));
+}
+
+function effectiveServer(values: Values): string | undefined {
+  const address = values["nfsServerAddress"];
+  return typeof address === "string" ? seenFromGuest(address, guestLink({ ip: "static" })) : undefined;
+}

@@ -1,0 +1,150 @@
+/** What differs between two specs, per field, and what that means: replace, update or nothing. Pure. */
+
+import { seenFromHost } from "../boot/network.js";
+import type { Failure } from "../spec/validate.js";
+import { UNKNOWN } from "../spec/validate.js";
+import { derivedFields, fields, isSame, type FieldName, type Policy, type Values } from "./fields.js";
+
+/** One field that differs. */
+export interface Change {
+  readonly field: FieldName;
+  readonly policy: Exclude<Policy, "none" | "unsupported">;
+}
+
+/** What an up would do to an existing VM. */
+export interface Plan {
+  readonly action: "nothing" | "update" | "replace";
+  readonly changes: readonly Change[];
+  /** Changes that cannot be made at all; each fails the preview. */
+  readonly failures: readonly Failure[];
+  /** What a person should read before saying yes. */
+  readonly notices: readonly string[];
+}
+
+/**
+ * Compares what is (outputs, or checked inputs of the last up) with what is to be (checked inputs of this one).
+ * An unknown new value counts as a change, since it may be one.
+ */
+export function plan(olds: Values, news: Values): Plan {
+  const changes: Change[] = [];
+  const failures: Failure[] = [];
+  for (const [field, { row, name }] of rows()) {
+    if (isSame(name, row, olds, news)) continue;
+    const policy = row.change.qemu;
+    if (policy === "none" || policy === "unsupported") continue;
+    if (policy === "grow" && isSmaller(news[field], olds[field])) {
+      failures.push({
+        input: field,
+        text: `expected at least ${String(olds[field])} MiB, which the disk has, got ${String(news[field])}: a disk cannot shrink`,
+      });
+      continue;
+    }
+    // A disk that was not there cannot grow: its device would be a new one.
+    changes.push({ field: name, policy: policy === "grow" && !olds[field] ? "replace" : policy });
+  }
+  const repair = repairOf(news);
+  if (repair !== undefined) changes.push({ field: "observed", policy: repair });
+  const action = actionOf(changes);
+  return { action, changes, failures, notices: noticesOf(action, changes, olds) };
+}
+
+function rows(): [string, { row: (typeof fields)[keyof typeof fields]; name: FieldName }][] {
+  return Object.entries({ ...fields, ...derivedFields }).map(([name, row]) => [
+    name,
+    { row, name: name as FieldName },
+  ]);
+}
+
+function isSmaller(next: unknown, previous: unknown): boolean {
+  return typeof next === "number" && typeof previous === "number" && next < previous;
+}
+
+/** A VM that is not in the state asked for is started again; one that is no longer there is made again. */
+function repairOf(news: Values): "update" | "replace" | undefined {
+  switch (news["observed"]) {
+    case "gone":
+    case "damaged":
+      return "replace";
+    case "running":
+    case "paused":
+    case "stopped":
+      return news["observed"] === news["powerState"] ? undefined : "update";
+    default:
+      return undefined;
+  }
+}
+
+function actionOf(changes: readonly Change[]): Plan["action"] {
+  if (changes.some((change) => change.policy === "replace")) return "replace";
+  return changes.length === 0 ? "nothing" : "update";
+}
+
+function noticesOf(action: Plan["action"], changes: readonly Change[], olds: Values): string[] {
+  const name = String(olds["vmName"]);
+  const disk = olds["statefulDiskMiB"];
+  const notices: string[] = [];
+  if (action === "replace" && typeof disk === "number" && disk > 0 && olds["observed"] !== "gone") {
+    notices.push(`${name}: the replace drops the stateful disk of ${disk} MiB and all that is on it.`);
+  }
+  if (action === "update" && changes.some((change) => change.policy === "grow")) {
+    notices.push(`${name}: the disk grows at once, its file system at the next start of the VM.`);
+  }
+  return notices;
+}
+
+/** The values that say which files a root is. */
+export interface RootValues {
+  readonly useNfsRoot?: unknown;
+  readonly rootfs?: unknown;
+  readonly nfsServer?: unknown;
+  readonly nfsServerAddress?: unknown;
+  readonly nfsPort?: unknown;
+  readonly nfsPath?: unknown;
+}
+
+/** Whether two roots are, or may turn out to be, the same files. */
+export function sharesRoot(one: RootValues, other: RootValues): boolean {
+  if (one.useNfsRoot !== other.useNfsRoot) return false;
+  if (one.useNfsRoot !== true) return mayEqual(one.rootfs, other.rootfs);
+  return (
+    mayEqual(serverOf(one), serverOf(other)) &&
+    mayEqual(one.nfsPort, other.nfsPort) &&
+    mayEqual(one.nfsPath, other.nfsPath)
+  );
+}
+
+function serverOf(root: RootValues): unknown {
+  const address = root.nfsServerAddress ?? root.nfsServer;
+  return typeof address === "string" ? seenFromHost(address) : address;
+}
+
+function mayEqual(one: unknown, other: unknown): boolean {
+  return one === other || one === UNKNOWN || other === UNKNOWN;
+}
+
+/**
+ * Why old and new cannot exist side by side, as a create-first replacement needs: a shared root is written by two
+ * guests at once, and a name or a host port belongs to one.
+ */
+export function createFirstFailures(olds: Values, news: Values): Failure[] {
+  const failures: Failure[] = [];
+  const refuse = (input: string, what: string) =>
+    failures.push({
+      input,
+      text: `old and new VM cannot exist side by side: ${what}; leave deleteBeforeReplace at its default, or change it`,
+    });
+  if (olds["vmName"] === news["vmName"]) refuse("vmName", `both are called ${String(news["vmName"])}`);
+  if (sharesRoot(olds, news))
+    refuse(news["useNfsRoot"] === true ? "nfsPath" : "rootfs", "both write one root");
+  const taken = new Set(portsOf(olds));
+  for (const port of portsOf(news)) if (taken.has(port)) refuse("portForwards", `both use host port ${port}`);
+  return failures;
+}
+
+function portsOf(values: Values): string[] {
+  const forwards = values["portForwards"];
+  if (!Array.isArray(forwards)) return [];
+  return forwards.map(
+    (forward: { protocol?: string; hostPort?: number }) => `${forward.hostPort}/${forward.protocol}`,
+  );
+}

@@ -1,0 +1,200 @@
+/** Inputs of a program to the spec: validated, from every source, with every default filled in. */
+
+import type { Owner } from "../backends/backend.js";
+import { withTransferSizes } from "../boot/cmdline.js";
+import { MicroVmError } from "../errors.js";
+import { readConfigFile, type ConfigFileValues } from "./config-file.js";
+import { defaultMountPort, defaults, withPanic } from "./defaults.js";
+import { generatedName, rootDigest } from "./identity.js";
+import { crossFieldFailures } from "./rules.js";
+import type { InputName, InputValues } from "./schema.js";
+import type { Spec } from "./spec.js";
+import { validateInputs, type Failure } from "./validate.js";
+
+/** What the SDK says of the resource beside its inputs. */
+export interface ResourceContext {
+  readonly owner: Owner;
+  /** Whether the person opted into making the new VM before the old one goes. */
+  readonly createFirst: boolean;
+  /** Names of inputs that are Pulumi secrets. */
+  readonly secretInputs: ReadonlySet<string>;
+  /** The generated name of the VM that exists already, kept when an alias gives its resource a new URN. */
+  readonly keptName?: string;
+}
+
+/** Inputs after the first stage. */
+export interface SpecResult {
+  /** Present when every input is right and known. */
+  readonly spec?: Spec;
+  /** Values after defaults, as far as they are known. */
+  readonly values: InputValues;
+  /** Inputs that this preview does not know yet, those that are computed from them included. */
+  readonly unknown: ReadonlySet<InputName>;
+  readonly failures: readonly Failure[];
+}
+
+/** Inputs whose value ends up in the kernel command line or the list of disks, which state shows in clear. */
+const shownInClear: readonly InputName[] = [
+  "vmName",
+  "useNfsRoot",
+  "nfsServer",
+  "nfsPort",
+  "nfsPath",
+  "nfsMountPort",
+  "nfsOptions",
+  "kernelArgs",
+  "ip",
+  "entryPoint",
+  "rootfs",
+];
+
+const rootInputs: readonly InputName[] = [
+  "useNfsRoot",
+  "nfsServer",
+  "nfsPort",
+  "nfsPath",
+  "nfsMountPort",
+  "nfsOptions",
+  "rootfs",
+];
+
+/** Inputs that a config.yaml can give. */
+const configFileInputs: readonly InputName[] = [
+  "kernel",
+  "rootfs",
+  "initramfs",
+  "useNfsRoot",
+  "nfsServer",
+  "nfsPort",
+  "nfsPath",
+  "statefulDiskMiB",
+];
+
+/** Validates inputs and fills in the rest: argument, then config.yaml, then default. */
+export async function specOf(
+  inputs: Readonly<Record<string, unknown>>,
+  context: ResourceContext,
+): Promise<SpecResult> {
+  const secret = context.secretInputs;
+  const given = validateInputs(inputs, secret);
+  const failures = [...given.failures, ...secretFailures(secret)];
+  const unknown = new Set(given.unknown);
+  const values: InputValues = { ...given.values };
+
+  if (unknown.has("configFile")) {
+    for (const name of configFileInputs) if (inputs[name] === undefined) unknown.add(name);
+  } else if (values.configFile !== undefined) {
+    failures.push(...(await takeConfigFile(values.configFile, values, inputs)));
+  }
+
+  failures.push(...serverWithoutNfsRoot(given.values, values, unknown));
+  fillDefaults(values, unknown);
+  nameVm(values, unknown, context);
+  // A rule that meets an input which was wrong by itself would only say so again.
+  const wrong = new Set(failures.map((failure) => failure.input.split(".")[0]));
+  failures.push(
+    ...crossFieldFailures({ values, unknown }).filter((failure) => !wrong.has(failure.input.split(".")[0])),
+  );
+  const complete = failures.length === 0 && unknown.size === 0;
+  return { spec: complete ? specFrom(values) : undefined, values, unknown, failures };
+}
+
+function secretFailures(secret: ReadonlySet<string>): Failure[] {
+  return shownInClear.flatMap((input) =>
+    secret.has(input)
+      ? [
+          {
+            input,
+            text: "a secret cannot be used here: the value stands in the kernel command line or the disks, which Pulumi's state shows in clear",
+          },
+        ]
+      : [],
+  );
+}
+
+async function takeConfigFile(
+  path: string,
+  values: InputValues,
+  inputs: Readonly<Record<string, unknown>>,
+): Promise<readonly Failure[]> {
+  let file: ConfigFileValues;
+  try {
+    file = await readConfigFile(path);
+  } catch (error) {
+    if (!(error instanceof MicroVmError)) throw error;
+    return [{ input: "configFile", text: error.message.replace(/^configFile: /, "") }];
+  }
+  const useNfsRoot = inputs["useNfsRoot"] ?? file.useNfsRoot;
+  const absent = Object.entries(file).filter(
+    ([name, value]) =>
+      value !== undefined &&
+      (inputs[name] === undefined || inputs[name] === null) &&
+      // The file's initramfs is Arrakis' own: it mounts /dev/vda and never reaches an NFS root.
+      !(name === "initramfs" && useNfsRoot === true),
+  );
+  const checked = validateInputs(Object.fromEntries(absent), new Set());
+  Object.assign(values, checked.values);
+  return checked.failures.map((failure) => ({ ...failure, text: `${failure.text} (from ${path})` }));
+}
+
+/** A server that is named while the root resolves to a disk would be ignored in silence. */
+function serverWithoutNfsRoot(
+  given: InputValues,
+  values: InputValues,
+  unknown: ReadonlySet<InputName>,
+): Failure[] {
+  if (unknown.has("useNfsRoot") || values.useNfsRoot === true) return [];
+  if (given.nfsServer === undefined && !unknown.has("nfsServer")) return [];
+  return [
+    {
+      input: "nfsServer",
+      text: "expected useNfsRoot: true beside it: without it the VM boots from a disk and never asks this server",
+    },
+  ];
+}
+
+function fillDefaults(values: InputValues, unknown: Set<InputName>): void {
+  for (const [name, value] of Object.entries(defaults) as [InputName, never][]) {
+    if (values[name] === undefined && !unknown.has(name)) values[name] = value;
+  }
+  if (values.kernelArgs !== undefined) values.kernelArgs = [...withPanic(values.kernelArgs)];
+  if (unknown.has("useNfsRoot")) return;
+  if (values.useNfsRoot === true) {
+    delete values.rootfs;
+    unknown.delete("rootfs");
+    if (!unknown.has("nfsOptions")) values.nfsOptions = withTransferSizes(values.nfsOptions);
+    if (values.nfsMountPort === undefined && !unknown.has("nfsMountPort")) {
+      if (unknown.has("nfsPort")) unknown.add("nfsMountPort");
+      else if (values.nfsPort !== undefined) values.nfsMountPort = defaultMountPort(values.nfsPort);
+    }
+    return;
+  }
+  for (const name of ["nfsServer", "nfsPort", "nfsPath", "nfsMountPort", "nfsOptions"] as const) {
+    delete values[name];
+    unknown.delete(name);
+  }
+}
+
+function nameVm(values: InputValues, unknown: Set<InputName>, context: ResourceContext): void {
+  if (values.vmName !== undefined || unknown.has("vmName")) return;
+  const { urn } = context.owner;
+  if (!context.createFirst) {
+    values.vmName = context.keptName ?? generatedName(urn);
+  } else if (rootInputs.some((name) => unknown.has(name))) {
+    unknown.add("vmName");
+  } else {
+    values.vmName = generatedName(urn, rootDigest(rootInputs.map((name) => values[name] ?? null)));
+  }
+}
+
+function specFrom(values: InputValues): Spec {
+  const {
+    configFile: _,
+    snapshotId: __,
+    network: ___,
+    maxVcpus: ____,
+    maxMemoryMiB: _____,
+    ...spec
+  } = values;
+  return spec as Spec;
+}

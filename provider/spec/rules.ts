@@ -1,0 +1,206 @@
+/** The second half of check: rules that need more than one input, over the values that are known. */
+
+import { isIPv4 } from "node:net";
+import { isThisHost, userNetwork } from "../boot/network.js";
+import { shown } from "../errors.js";
+import type { InputName, InputValues } from "./schema.js";
+import type { Failure } from "./validate.js";
+
+/** Values after defaults, and which inputs a preview does not know yet. */
+export interface KnownValues {
+  readonly values: InputValues;
+  readonly unknown: ReadonlySet<InputName>;
+}
+
+/** Words of the kernel command line that other inputs decide; a second one would win in silence. */
+const RESERVED_WORDS: Readonly<Record<string, string>> = {
+  root: "useNfsRoot decides it",
+  nfsroot: "nfsServer, nfsPath and nfsOptions decide it",
+  nfsaddrs: "`ip` decides it",
+  ip: "`ip` decides it",
+  console: "the console is where the evidence comes from",
+  rdinit: "the initramfs decides it",
+  "--": "what follows it would not be the kernel's",
+};
+
+/** NFS options that other inputs decide, or that the boot relies on. */
+const RESERVED_NFS_OPTIONS: Readonly<Record<string, string>> = {
+  port: "nfsPort decides it",
+  mountport: "nfsMountPort decides it",
+  vers: "the root is NFS version 3",
+  nfsvers: "the root is NFS version 3",
+  v2: "the root is NFS version 3",
+  v3: "it is set already",
+  v4: "the root is NFS version 3",
+  tcp: "it is set already",
+  udp: "the root is mounted over TCP",
+  proto: "the root is mounted over TCP",
+  nolock: "it is set already",
+  lock: "no lock manager runs before the root is mounted",
+  addr: "nfsServer decides it",
+  mountaddr: "nfsServer decides it",
+};
+
+/** The lowest loglevel at which the kernel's lines that prove a root (KERN_INFO, 6) reach the console. */
+const EVIDENCE_LOGLEVEL = 7;
+
+/** Every rule over more than one input. */
+export function crossFieldFailures(known: KnownValues): Failure[] {
+  return [
+    ...rootFailures(known),
+    ...reservedWordFailures(known.values),
+    ...reservedNfsOptionFailures(known.values),
+    ...hiddenEvidenceFailures(known),
+    ...portForwardFailures(known.values),
+    ...backendFailures(known.values),
+    ...addressFailures(known.values),
+  ];
+}
+
+function missing(known: KnownValues, name: InputName): boolean {
+  return known.values[name] === undefined && !known.unknown.has(name);
+}
+
+function rootFailures(known: KnownValues): Failure[] {
+  const { values, unknown } = known;
+  const failures: Failure[] = [];
+  if (missing(known, "kernel")) {
+    failures.push({ input: "kernel", text: "expected the absolute path of a kernel image, got nothing" });
+  }
+  if (unknown.has("useNfsRoot")) return failures;
+  if (values.useNfsRoot === true) {
+    if (missing(known, "nfsServer")) {
+      failures.push({
+        input: "nfsServer",
+        text: "NFS server address is required when useNfsRoot is true, got nothing",
+      });
+    }
+    if (missing(known, "nfsPort")) {
+      failures.push({
+        input: "nfsPort",
+        text: "NFS server port is required when useNfsRoot is true, got nothing",
+      });
+    }
+    return failures;
+  }
+  if (missing(known, "rootfs")) {
+    failures.push({
+      input: "rootfs",
+      text: "expected the absolute path of a root file system image (or useNfsRoot: true), got nothing",
+    });
+  }
+  return failures;
+}
+
+function reservedWordFailures({ kernelArgs }: InputValues): Failure[] {
+  return (kernelArgs ?? []).flatMap((word) => {
+    const name = word === "--" ? word : (word.split("=", 1)[0] ?? word);
+    const reason = Object.hasOwn(RESERVED_WORDS, name) ? RESERVED_WORDS[name] : undefined;
+    return reason === undefined
+      ? []
+      : [{ input: "kernelArgs", text: `expected no "${name}" (${reason}), got ${shown(word)}` }];
+  });
+}
+
+function reservedNfsOptionFailures({ nfsOptions }: InputValues): Failure[] {
+  return (nfsOptions ?? "").split(",").flatMap((option) => {
+    const name = option.split("=", 1)[0] ?? option;
+    const reason = Object.hasOwn(RESERVED_NFS_OPTIONS, name) ? RESERVED_NFS_OPTIONS[name] : undefined;
+    return reason === undefined
+      ? []
+      : [{ input: "nfsOptions", text: `expected no "${name}" (${reason}), got ${shown(option)}` }];
+  });
+}
+
+function hiddenEvidenceFailures({ values, unknown }: KnownValues): Failure[] {
+  if (unknown.has("readiness") || values.readiness?.console !== undefined) return [];
+  const hiding = (values.kernelArgs ?? []).find((word) => {
+    if (word === "quiet") return true;
+    const level = /^loglevel=(\d+)$/.exec(word)?.[1];
+    return level !== undefined && Number(level) < EVIDENCE_LOGLEVEL;
+  });
+  if (hiding === undefined) return [];
+  return [
+    {
+      input: "kernelArgs",
+      text: `${shown(hiding)} hides the console lines that prove the root: leave it out, or give readiness.console a line of your guest's own`,
+    },
+  ];
+}
+
+function portForwardFailures({ portForwards }: InputValues): Failure[] {
+  const forwards = portForwards ?? [];
+  return forwards.flatMap((forward, index) => {
+    const twin = forwards.slice(0, index).find(
+      (other) =>
+        other.hostPort === forward.hostPort &&
+        other.protocol === forward.protocol &&
+        // A listener on the wildcard address takes the port on every address.
+        (other.hostAddress === forward.hostAddress ||
+          other.hostAddress === "0.0.0.0" ||
+          forward.hostAddress === "0.0.0.0"),
+    );
+    return twin === undefined
+      ? []
+      : [
+          {
+            input: `portForwards.${index}.hostPort`,
+            text: `expected a port that no other forward uses, got ${forward.hostPort} twice (${forward.protocol})`,
+          },
+        ];
+  });
+}
+
+function backendFailures(values: InputValues): Failure[] {
+  if (values.backend !== undefined && values.backend.type !== "qemu") {
+    return [
+      {
+        input: "backend.type",
+        text: `expected "qemu", the back end of this release, got ${shown(values.backend.type)}`,
+      },
+    ];
+  }
+  const refused: readonly (readonly [InputName, boolean, string])[] = [
+    ["snapshotId", values.snapshotId !== undefined, "the qemu back end restores no snapshots"],
+    [
+      "network",
+      values.network !== undefined,
+      "the qemu back end runs on QEMU's user network, without a bridge",
+    ],
+    ["maxVcpus", values.maxVcpus !== undefined, "the qemu back end changes vcpus by a replace"],
+    ["maxMemoryMiB", values.maxMemoryMiB !== undefined, "the qemu back end changes memoryMiB by a replace"],
+    [
+      "guestAccess",
+      values.guestAccess === "nfs-only",
+      'the qemu back end of this release gives only "internet"',
+    ],
+  ];
+  return refused.flatMap(([input, given, reason]) =>
+    given ? [{ input, text: `not supported: ${reason}; leave it out` }] : [],
+  );
+}
+
+function addressFailures({ ip, nfsServer, useNfsRoot }: InputValues): Failure[] {
+  const failures: Failure[] = [];
+  if (ip !== undefined && isIPv4(ip) && !isUserNetworkGuest(ip)) {
+    failures.push({
+      input: "ip",
+      text: `expected an address from 10.0.2.4 to 10.0.2.254, as QEMU's user network has them, got ${shown(ip)}`,
+    });
+  }
+  if (useNfsRoot === true && nfsServer !== undefined && isIPv4(nfsServer) && isUnusableServer(nfsServer)) {
+    failures.push({ input: "nfsServer", text: `expected the address of one host, got ${shown(nfsServer)}` });
+  }
+  return failures;
+}
+
+function isUserNetworkGuest(address: string): boolean {
+  const [head, last] = [address.slice(0, address.lastIndexOf(".")), Number(address.split(".")[3])];
+  return head === userNetwork.network.slice(0, -2) && last >= 4 && last <= 254;
+}
+
+/** Multicast, reserved and broadcast addresses (RFC 1112, RFC 919), and "this network" except the wildcard. */
+function isUnusableServer(address: string): boolean {
+  const first = Number(address.split(".")[0]);
+  return first >= 224 || (first === 0 && !isThisHost(address));
+}

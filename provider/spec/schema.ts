@@ -1,0 +1,191 @@
+/**
+ * One zod schema per input. A schema's message completes the sentence "expected …, got …", so that every
+ * rejection names the input, what was expected and what was found (see check.ts).
+ */
+
+import { isIPv4 } from "node:net";
+import { z } from "zod";
+
+const integer = (min: number, max: number) => {
+  const error = `an integer from ${min} to ${max}`;
+  return z.int({ error }).min(min, { error }).max(max, { error });
+};
+
+const boolean = z.boolean({ error: "true or false" });
+
+const choice = <const T extends readonly [string, ...string[]]>(...values: T) =>
+  z.enum(values, { error: `one of ${values.map((value) => `"${value}"`).join(", ")}` });
+
+const matching = (expected: string, pattern: RegExp) =>
+  z.string({ error: expected }).regex(pattern, { error: expected });
+
+/** Printable ASCII without blanks, quotes and backslashes: what the kernel takes as one word as it stands. */
+const WORD = /^[\x21\x23-\x26\x28-\x5b\x5d-\x7e]+$/;
+
+/**
+ * A host name as RFC 1123 section 2.1 has it: labels of 1 to 63 letters, digits and inner hyphens. A last label
+ * of digits alone is a mistyped address.
+ */
+const HOST_NAME =
+  /^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*(?=[a-z0-9-]*[a-z])[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.?$/i;
+
+/** A path that goes into QEMU's options, Pulumi's state and log lines: absolute, no control characters. */
+const hostPath = z
+  .string({ error: "an absolute path" })
+  .startsWith("/", { error: "an absolute path" })
+  .max(4095, { error: "a path of at most 4095 bytes (PATH_MAX)" })
+  // oxlint-disable-next-line no-control-regex -- control characters are what is refused
+  .regex(/^[^\x00-\x1f\x7f]*$/, { error: "a path without control characters" });
+
+const nfsServer = z
+  .string({ error: "a host name or an IPv4 address" })
+  .refine((text) => !text.includes(":"), {
+    error: "an IPv4 address or a host name: nfsroot= takes no IPv6 address, and the port goes into nfsPort",
+  })
+  .refine((text) => isIPv4(text) || HOST_NAME.test(text), { error: "a host name or an IPv4 address" });
+
+const nfsPath = z
+  .string({ error: "an absolute path" })
+  .startsWith("/", { error: "an absolute path" })
+  .max(1024, { error: "a path of at most 1024 bytes (MNTPATHLEN, RFC 1813)" })
+  .refine((text) => !text.includes("%"), { error: "a path without %: the kernel would substitute it" })
+  .regex(/^[\x21\x23-\x26\x28-\x2b\x2d-\x5b\x5d-\x7e]*$/, {
+    error: "a path of printable ASCII without blanks, quotes, commas and backslashes",
+  });
+
+const nfsOptions = z
+  .string({ error: "NFS mount options, separated by commas" })
+  .regex(/^$|^[a-z0-9_]+(?:=[A-Za-z0-9_.:/-]+)?(?:,[a-z0-9_]+(?:=[A-Za-z0-9_.:/-]+)?)*$/, {
+    error: "NFS mount options as option[=value], separated by commas, without blanks and quotes",
+  });
+
+const word = matching("a word of printable ASCII without blanks, quotes and backslashes", WORD);
+
+const nfsMountPort = z.union([z.int().min(1).max(65535), z.literal("rpcbind")], {
+  error: 'an integer from 1 to 65535, or "rpcbind"',
+});
+
+const ip = z
+  .string({ error: '"static", "dhcp" or an IPv4 address' })
+  .refine((text) => text === "static" || text === "dhcp" || isIPv4(text), {
+    error: '"static", "dhcp" or an IPv4 address',
+  });
+
+const ipv4 = z
+  .string({ error: "an IPv4 address" })
+  .refine((text) => isIPv4(text), { error: "an IPv4 address" });
+
+const portForward = z.strictObject(
+  {
+    hostPort: integer(1, 65535),
+    guestPort: integer(1, 65535),
+    protocol: choice("tcp", "udp").default("tcp"),
+    hostAddress: ipv4.default("127.0.0.1"),
+  },
+  { error: "an object { hostPort, guestPort, protocol?, hostAddress? }" },
+);
+
+const consolePattern = z
+  .string({ error: "a regular expression" })
+  .min(1, { error: "a regular expression that is not empty" })
+  .max(1024, { error: "a regular expression of at most 1024 characters" })
+  .refine((text) => compiles(text), { error: "a regular expression that JavaScript can compile" });
+
+function compiles(pattern: string): boolean {
+  try {
+    return Boolean(new RegExp(pattern));
+  } catch {
+    return false;
+  }
+}
+
+const readiness = z.strictObject(
+  { timeoutSeconds: integer(1, 86_400).default(120), console: consolePattern.optional() },
+  { error: "an object { timeoutSeconds?, console? }" },
+);
+
+const qemu = z.strictObject({
+  type: z.literal("qemu"),
+  machine: choice("q35", "microvm").default("q35"),
+  accelerator: choice("auto", "kvm", "tcg").default("auto"),
+  binary: hostPath.optional(),
+});
+
+const cloudHypervisor = z.strictObject({
+  type: z.literal("cloud-hypervisor"),
+  binary: hostPath.optional(),
+  apiSocket: hostPath.optional(),
+});
+
+const arrakis = z.strictObject({
+  type: z.literal("arrakis"),
+  url: z.url({ protocol: /^https?$/, error: "an http or https URL" }),
+});
+
+const backend = z.discriminatedUnion("type", [qemu, cloudHypervisor, arrakis], {
+  error: 'an object whose type is "qemu", "cloud-hypervisor" or "arrakis"',
+});
+
+const network = z.strictObject(
+  {
+    bridge: matching(
+      "a network interface name of at most 15 characters",
+      /^[A-Za-z0-9_.-]{1,15}$/,
+    ).optional(),
+    tap: matching("a network interface name of at most 15 characters", /^[A-Za-z0-9_.-]{1,15}$/).optional(),
+    subnet: matching("an IPv4 network such as 10.20.1.0/24", /^[0-9.]+\/[0-9]{1,2}$/).optional(),
+  },
+  { error: "an object { bridge?, tap?, subnet? }" },
+);
+
+/** The schema of each input, by its public name. */
+export const schemas = {
+  vmName: matching(
+    "one DNS label: 1 to 63 letters, digits and inner hyphens",
+    /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/,
+  ),
+  kernel: hostPath,
+  initramfs: hostPath,
+  rootfs: hostPath,
+  entryPoint: word.max(256, { error: "a word of at most 256 characters" }),
+  snapshotId: word.max(256, { error: "a word of at most 256 characters" }),
+  useNfsRoot: boolean,
+  nfsServer,
+  nfsPort: integer(1, 65535),
+  nfsPath,
+  nfsMountPort,
+  nfsOptions,
+  kernelArgs: z.array(word, { error: "a list of words for the kernel command line" }),
+  ip,
+  vcpus: integer(1, 255),
+  memoryMiB: integer(32, 16 * 1024 * 1024),
+  maxVcpus: integer(1, 255),
+  maxMemoryMiB: integer(32, 16 * 1024 * 1024),
+  statefulDiskMiB: z.union(
+    [
+      z.literal(0),
+      z
+        .int()
+        .min(16)
+        .max(16 * 1024 * 1024),
+    ],
+    {
+      error: "0 for no disk, or an integer from 16 to 16777216",
+    },
+  ),
+  portForwards: z.array(portForward, { error: "a list of { hostPort, guestPort, protocol?, hostAddress? }" }),
+  network,
+  guestAccess: choice("internet", "nfs-only"),
+  powerState: choice("running", "paused", "stopped"),
+  readiness,
+  shutdownTimeoutSeconds: integer(0, 3600),
+  backend,
+  configFile: hostPath,
+  preflight: choice("error", "warn", "off"),
+} as const;
+
+/** Name of an input. */
+export type InputName = keyof typeof schemas;
+
+/** The values of inputs after validation, each absent where it was not given. */
+export type InputValues = { -readonly [Name in InputName]?: z.output<(typeof schemas)[Name]> };

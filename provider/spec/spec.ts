@@ -1,0 +1,41 @@
+/** The spec of one MicroVm: validated, normalised, every default filled in. */
+
+import type { PortForward } from "../boot/boot.js";
+import type { BackendOptions, PowerState, Readiness } from "../backends/backend.js";
+
+/** How findings that would fail a boot are treated before it. */
+export type PreflightMode = "error" | "warn" | "off";
+
+/** The root file system that the guest runs from. */
+export type RootSpec =
+  | {
+      readonly useNfsRoot: true;
+      readonly nfsServer: string;
+      readonly nfsPort: number;
+      readonly nfsPath: string;
+      readonly nfsMountPort: number | "rpcbind";
+      /** Mount options beside ours, as they go into nfsroot=; empty for none. */
+      readonly nfsOptions: string;
+    }
+  | { readonly useNfsRoot: false; readonly rootfs: string };
+
+/** What one MicroVm is to be. */
+export type Spec = RootSpec & {
+  readonly vmName: string;
+  readonly kernel: string;
+  readonly initramfs?: string;
+  readonly entryPoint?: string;
+  readonly kernelArgs: readonly string[];
+  /** `static`, `dhcp` or the guest's IPv4 address. */
+  readonly ip: string;
+  readonly vcpus: number;
+  readonly memoryMiB: number;
+  readonly statefulDiskMiB: number;
+  readonly portForwards: readonly PortForward[];
+  readonly guestAccess: "internet" | "nfs-only";
+  readonly powerState: PowerState;
+  readonly readiness: Readiness;
+  readonly shutdownTimeoutSeconds: number;
+  readonly backend: BackendOptions;
+  readonly preflight: PreflightMode;
+};
