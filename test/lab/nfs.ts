@@ -8,12 +8,12 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { accessSync, constants } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createConnection, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { isOnPath } from "./programs.js";
 
 /** One exported directory; its mount path is the directory's own absolute path. */
 export interface NfsExport {
@@ -54,7 +54,7 @@ const STOP_SECONDS = 10;
 export function whyNoNfsServer(): string | undefined {
   if (process.getuid?.() !== 0) return "an NFS server needs root";
   for (const program of ["ganesha.nfsd", "rpcbind", "unshare", "setpriv"]) {
-    if (!onPath(program)) return `${program} is not installed`;
+    if (!isOnPath(program)) return `${program} is not installed`;
   }
   return undefined;
 }
@@ -195,15 +195,4 @@ export async function freePort(): Promise<number> {
   await once(server, "close");
   if (address === null || typeof address === "string") throw new Error("a TCP server without a port");
   return address.port;
-}
-
-function onPath(program: string): boolean {
-  return (process.env["PATH"] ?? "").split(":").some((folder) => {
-    try {
-      accessSync(join(folder, program), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
 }
