@@ -83,7 +83,7 @@ function words(finding: NfsFinding, target: NfsTarget): Description {
     case "export-unknown":
       return {
         input: "nfsPath",
-        text: `${server} does not export ${quoted(path)}. ${offered(finding.exports)}`,
+        text: `${server} does not export ${quoted(path)}${finding.status === "MNT3ERR_NOENT" ? "" : ", or not to this host"} (${finding.status}). ${offered(finding.exports)}`,
       };
     case "access-denied":
       return deniedWords(finding, target);
@@ -147,12 +147,6 @@ function deniedWords(
     return {
       input: "nfsPath",
       text: `${server}:${path} denies root the access to ${finding.at} (${status}). Export it without root squashing (no_root_squash), or make it readable for all`,
-    };
-  }
-  if (finding.exports !== undefined && !finding.exports.includes(path)) {
-    return {
-      input: "nfsPath",
-      text: `${server} denies the mount of ${quoted(path)} (${status}), which is not in its list. ${offered(finding.exports)}`,
     };
   }
   return {

@@ -112,8 +112,13 @@ export type NfsFinding =
     } & StepFinding)
   /** Accepted, but not carried out: `"PROC_UNAVAIL"`, `"GARBAGE_ARGS"` or `"SYSTEM_ERR"`. */
   | ({ readonly kind: "rpc-error"; readonly status: string } & StepFinding)
-  /** `exports` is what the server offers; absent where it does not tell. */
-  | { readonly kind: "export-unknown"; readonly certain: boolean; readonly exports?: readonly string[] }
+  /** No such export, or none for this host: `status` is MNT's. `exports` is what the server offers; absent where it does not tell. */
+  | {
+      readonly kind: "export-unknown";
+      readonly certain: boolean;
+      readonly status: string;
+      readonly exports?: readonly string[];
+    }
   | {
       readonly kind: "access-denied";
       readonly certain: boolean;
@@ -122,8 +127,6 @@ export type NfsFinding =
       readonly status: string;
       /** Path within the export that was denied; `/` is its root. */
       readonly at: string;
-      /** What the server offers, when it was the mount that was denied and the server tells. */
-      readonly exports?: readonly string[];
       /** The same worked from a source port below 1024, which the guest will not have. */
       readonly needsPrivilegedPort: boolean;
     }
