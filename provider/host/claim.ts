@@ -1,7 +1,21 @@
 /** Taking a name on this host, for good or not at all. */
 
-import type { Work } from "../backends/backend.js";
+import { lstat, mkdir, readdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+
+import type { Owner, Work } from "../backends/backend.js";
+import { MicroVmError, systemCodeOf } from "../errors.js";
+import { isConfirmed } from "./confirm.js";
+import { clearForgotten } from "./forgotten.js";
+import { releaseLeases } from "./lease.js";
+import { moveToLost } from "./lost.js";
+import { vmDirectory } from "./paths.js";
+import { endProcess, findByArgument, isAlive } from "./process.js";
+import { readRecord, recordText } from "./record.js";
 import type { VmRecord } from "./record.js";
+import { preparationDirectory, sweep } from "./remove.js";
+import { isAbsent, isOccupied, storageError, syncDirectory, writeNewFile } from "./storage.js";
 
 /** What a test may shorten. */
 export interface ClaimOptions {
@@ -9,13 +23,22 @@ export interface ClaimOptions {
   readonly waitSeconds?: number;
 }
 
+const POLL_MILLISECONDS = 50;
+
+/** How long SIGTERM may take with a VMM that nobody claims, in seconds. */
+const GRACE_SECONDS = 5;
+
 /**
- * Takes `record.vmName` for `record.instance` and writes the record, both in one step: the folder is prepared aside and renamed
- * into place (rename(2) onto a folder that is not empty fails). The state directory is open already.
+ * Takes `record.vmName` for `record.instance` and writes the record, both in one step: the folder is prepared
+ * aside and renamed into place (rename(2) onto a folder that is not empty fails). The state directory is open
+ * already.
  *
- * A record of the same name is reclaimed only if it has the same owner, was never confirmed, and its creator is dead.
+ * A record of the same name is reclaimed only if it has the same owner, was never confirmed, and its creator is
+ * dead: its VMM is ended, its leases are given back, its folder moves to `STATE/.lost`, and a notice says so.
  *
- * @throws MicroVmError `create-in-progress`, `name-taken`, `record-unreadable`, `state-directory`, `interrupted`
+ * @throws MicroVmError `create-in-progress` when a live creator of the same resource goes on for too long,
+ * `name-taken` when the VM is anybody else's, `record-unreadable`, `state-directory`, and `interrupted` when the
+ * work is aborted. The name is not taken then, and nothing is left.
  */
 export async function claimName(
   stateDirectory: string,
@@ -23,5 +46,133 @@ export async function claimName(
   work: Work,
   options: ClaimOptions = {},
 ): Promise<void> {
-  throw new Error("not written yet", { cause: [stateDirectory, record, work, options] });
+  const directory = vmDirectory(stateDirectory, record.vmName);
+  await sweep(stateDirectory);
+  const prepared = preparationDirectory(stateDirectory, record.instance);
+  try {
+    await mkdir(prepared, { mode: 0o700 });
+    await writeNewFile(join(prepared, "vm.json"), recordText(record));
+    await syncDirectory(prepared);
+    const deadline = performance.now() + (options.waitSeconds ?? 15) * 1000;
+    let waitsFor: string | undefined;
+    throwIfAborted(work);
+    while (!(await moved(prepared, directory))) {
+      const other = await makeWay(stateDirectory, record, work);
+      if (other !== undefined) {
+        if (performance.now() >= deadline) throw inProgress(other);
+        if (waitsFor !== other.instance)
+          work.notice(`${record.vmName}: waiting for process ${other.creator.pid}, which makes the same VM`);
+        waitsFor = other.instance;
+        await delay(POLL_MILLISECONDS);
+      }
+      throwIfAborted(work);
+    }
+    await syncDirectory(stateDirectory);
+    await clearForgotten(stateDirectory, record.vmName);
+  } catch (error) {
+    await rm(prepared, { recursive: true, force: true });
+    throw storageError(error, `make ${directory}`);
+  }
+}
+
+async function moved(prepared: string, directory: string): Promise<boolean> {
+  try {
+    await rename(prepared, directory);
+    return true;
+  } catch (error) {
+    if (isOccupied(error)) return false;
+    throw error;
+  }
+}
+
+/**
+ * Looks at who has the name, and throws when it is not to be had.
+ *
+ * @returns The record to wait for; undefined when it is worth another try at once.
+ */
+async function makeWay(stateDirectory: string, record: VmRecord, work: Work): Promise<VmRecord | undefined> {
+  const present = await readRecord(stateDirectory, record.vmName);
+  if (present === undefined) {
+    await assertNoStray(vmDirectory(stateDirectory, record.vmName));
+    return undefined;
+  }
+  if (
+    !isSameOwner(present.owner, record.owner) ||
+    (await isConfirmed(stateDirectory, present.vmName, present.instance))
+  ) {
+    throw nameTaken(present, record.owner);
+  }
+  if (isAlive(present.creator)) return present;
+  await reclaim(stateDirectory, present, work);
+  return undefined;
+}
+
+/** Between the failed rename and the look at the record the VM may have been removed; a folder without a record stays. */
+async function assertNoStray(directory: string): Promise<void> {
+  const content = await readdir(directory).catch((error: unknown) => {
+    if (isAbsent(error)) return undefined;
+    throw error;
+  });
+  if (content === undefined || content.length === 0 || content.includes("vm.json")) return;
+  throw new MicroVmError(
+    "record-unreadable",
+    `${directory} is there but holds no record (vm.json), so it is no VM of ours; move it away, or choose another vmName`,
+  );
+}
+
+/** The VM of a create that was killed: nobody but us can know of it. */
+async function reclaim(stateDirectory: string, lost: VmRecord, work: Work): Promise<void> {
+  const recorded = lost.vmm === undefined || !isAlive(lost.vmm) ? [] : [lost.vmm];
+  // Its creator may have been killed between the start of the VMM and the record of it.
+  const found = recorded.length > 0 ? recorded : findByArgument(lost.controlSocket);
+  for (const vmm of found) await endProcess(vmm, GRACE_SECONDS);
+  const folder = await moveToLost(stateDirectory, lost.vmName, lost.instance);
+  if (folder === undefined) return; // another claim of the same resource was faster
+  await removeSocket(lost.controlSocket);
+  await releaseLeases(lost.instance);
+  const ended = found.length > 0 ? "was powered off" : "did not run any more";
+  work.notice(
+    `${lost.vmName}: the VM of an interrupted create (${lost.createdAt}) ${ended}; its folder and disks are kept in ${folder}`,
+  );
+}
+
+/** Removes a unix socket that nobody listens on any more; a record that names another kind of file removes nothing. */
+async function removeSocket(path: string): Promise<void> {
+  try {
+    if ((await lstat(path)).isSocket()) await rm(path, { force: true });
+  } catch (error) {
+    const code = systemCodeOf(error);
+    if (code !== "ENOENT" && code !== "ENOTDIR") throw error; // there is none
+  }
+}
+
+function isSameOwner(a: Owner, b: Owner): boolean {
+  return a.organization === b.organization && a.urn === b.urn && a.program === b.program;
+}
+
+function nameTaken(present: VmRecord, owner: Owner): MicroVmError {
+  const { vmName } = present;
+  const text = isSameOwner(present.owner, owner)
+    ? `this resource has a VM ${vmName} already (instance ${present.instance}), which this stack's state does not hold; ` +
+      `import the lost state again, or remove the VM with \`microvm rm ${vmName}\``
+    : `the VM ${vmName} belongs to ${present.owner.urn} of the program in ${present.owner.program}; ` +
+      `choose another vmName, or remove that VM with \`microvm rm ${vmName}\``;
+  return new MicroVmError("name-taken", text, { input: "vmName" });
+}
+
+function inProgress(other: VmRecord): MicroVmError {
+  return new MicroVmError(
+    "create-in-progress",
+    `process ${other.creator.pid} makes the VM ${other.vmName} of the same resource since ${other.createdAt}; ` +
+      "wait for that `pulumi up` to end, then run again",
+    { input: "vmName" },
+  );
+}
+
+function throwIfAborted(work: Work): void {
+  if (!work.signal.aborted) return;
+  throw new MicroVmError(
+    "interrupted",
+    "the Pulumi engine ended while the VM's name was being taken; run `pulumi up` again",
+  );
 }

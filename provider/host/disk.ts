@@ -1,21 +1,105 @@
 /** Stateful disks: sparse raw images with an ext4 file system. */
 
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { link, open, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import { promisify } from "node:util";
+
+import { MicroVmError, messageOf, shown, systemCodeOf } from "../errors.js";
+import { findProgram } from "./program.js";
+import { storageError, syncDirectory } from "./storage.js";
+
+const run = promisify(execFile);
+
+const BYTES_PER_MIB = 1_048_576;
+
 /**
- * Makes a sparse ext4 image. The file appears under its name only when it is complete.
+ * Makes a sparse ext4 image, mode 0600. The file appears under its name only when it is complete.
  *
  * @param path Absolute; must not exist.
  * @param sizeMiB At least 1.
- * @throws MicroVmError `host-unusable` without mkfs.ext4, `state-directory` when the file system is full or read-only.
+ * @throws MicroVmError `host-unusable` without mkfs.ext4, `state-directory` when the file is there or the file
+ * system is full or read-only.
  */
 export async function makeStatefulDisk(path: string, sizeMiB: number): Promise<void> {
-  throw new Error("not written yet", { cause: [path, sizeMiB] });
+  const bytes = bytesOf(sizeMiB);
+  const mkfs = findProgram("mkfs.ext4", "install the package e2fsprogs");
+  const aside = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  try {
+    const handle = await open(aside, "wx", 0o600);
+    try {
+      await handle.truncate(bytes);
+      // root_owner: the guest's root, whoever runs this.
+      await run(mkfs, ["-q", "-F", "-E", "root_owner=0:0", aside], { env: { ...process.env, LC_ALL: "C" } });
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await link(aside, path); // fails when the file is there
+    await syncDirectory(dirname(path));
+  } catch (error) {
+    throw diskError(error, path, sizeMiB);
+  } finally {
+    await rm(aside, { force: true });
+  }
 }
 
 /**
  * Makes the image of a stateful disk larger (sparse). The ext4 in it grows at the guest's next start. Idempotent.
  *
- * @throws MicroVmError `invalid-input` when the image is larger already: a disk never shrinks.
+ * @throws MicroVmError `invalid-input` when the image is larger already: a disk never shrinks;
+ * `state-directory` when there is no image, or it cannot grow.
  */
 export async function growDisk(path: string, sizeMiB: number): Promise<void> {
-  throw new Error("not written yet", { cause: [path, sizeMiB] });
+  const bytes = bytesOf(sizeMiB);
+  try {
+    const handle = await open(path, "r+");
+    try {
+      const { size } = await handle.stat();
+      if (size > bytes) {
+        throw new MicroVmError(
+          "invalid-input",
+          `the disk has ${size / BYTES_PER_MIB} MiB and cannot shrink to ${sizeMiB} MiB; give at least its size, or replace the VM`,
+          { input: "statefulDiskMiB" },
+        );
+      }
+      if (size === bytes) return;
+      await handle.truncate(bytes);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw storageError(error, `grow the disk ${path} to ${sizeMiB} MiB`);
+  }
+}
+
+function bytesOf(sizeMiB: number): number {
+  if (Number.isInteger(sizeMiB) && sizeMiB >= 1) return sizeMiB * BYTES_PER_MIB;
+  throw new MicroVmError(
+    "invalid-input",
+    `expected a whole number of MiB, at least 1, found ${shown(sizeMiB)}`,
+    {
+      input: "statefulDiskMiB",
+    },
+  );
+}
+
+/** mkfs.ext4 says "No space left on device" in many ways, some of them only "while writing out". */
+function diskError(error: unknown, path: string, sizeMiB: number): unknown {
+  const doing = `make the disk ${path} of ${sizeMiB} MiB`;
+  if (systemCodeOf(error) === "EEXIST") {
+    return new MicroVmError("state-directory", `cannot ${doing}: it is there already`, { cause: error });
+  }
+  if (!isFailedRun(error)) return storageError(error, doing);
+  const words = error.stderr.trim() || messageOf(error);
+  const full = /no space left on device/i.test(words) ? "the file system is full; " : "";
+  return new MicroVmError("state-directory", `cannot ${doing}: ${full}mkfs.ext4 says: ${words}`, {
+    cause: error,
+  });
+}
+
+function isFailedRun(error: unknown): error is { readonly stderr: string } {
+  return typeof error === "object" && error !== null && "stderr" in error && typeof error.stderr === "string";
 }

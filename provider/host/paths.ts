@@ -27,6 +27,11 @@ const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
 
 const INSTANCE = /^[0-9a-f]{16}$/;
 
+/** Whether a name may be a VM's: one DNS label. */
+export function isVmName(name: string): boolean {
+  return LABEL.test(name);
+}
+
 /**
  * The folder of one VM, `STATE/<vmName>`.
  *
@@ -34,7 +39,7 @@ const INSTANCE = /^[0-9a-f]{16}$/;
  * @throws MicroVmError `invalid-input` when the name is not one DNS label, so that it never leaves the state directory.
  */
 export function vmDirectory(stateDirectory: string, vmName: string): string {
-  if (!LABEL.test(vmName)) {
+  if (!isVmName(vmName)) {
     throw new MicroVmError(
       "invalid-input",
       `expected one DNS label (letters, digits and inner hyphens, at most 63), found ${shown(vmName)}`,

@@ -1,9 +1,15 @@
 /** The record of one VM, `STATE/<vmName>/vm.json`: what a local back end must know of it after any crash. */
 
+import { readdir, readFile } from "node:fs/promises";
+
+import { z } from "zod";
+
 import type { Owner, VmSettings } from "../backends/backend.js";
 import type { BootConfiguration } from "../boot/boot.js";
-import type { MicroVmError } from "../errors.js";
+import { MicroVmError, messageOf, shown } from "../errors.js";
+import { absolute, isVmName, vmPaths } from "./paths.js";
 import type { ProcessIdentity } from "./process.js";
+import { isAbsent, replaceFile, storageError } from "./storage.js";
 
 /**
  * How far the VM has come; each step is recorded before the next begins.
@@ -40,26 +46,184 @@ export type ListedRecord =
   | { readonly vmName: string; readonly record: VmRecord }
   | { readonly vmName: string; readonly error: MicroVmError };
 
+// Loose: what a later release of the same version adds survives a rewrite by this one.
+const bootFile = { path: z.string(), sha256: z.string() };
+const port = z.number().int();
+const processIdentity = z.looseObject({
+  pid: z.number().int().positive(),
+  startTime: z.string(),
+  bootId: z.string(),
+});
+
+const bootConfiguration: z.ZodType<BootConfiguration> = z.looseObject({
+  kernel: z.looseObject(bootFile),
+  initramfs: z.looseObject({ ...bootFile, generated: z.boolean() }).optional(),
+  cmdline: z.string(),
+  root: z.discriminatedUnion("type", [
+    z.looseObject({
+      type: z.literal("nfs"),
+      server: z.string(),
+      hostServer: z.string(),
+      port,
+      mountPort: z.union([port, z.literal("rpcbind")]),
+      path: z.string(),
+    }),
+    z.looseObject({ type: z.literal("disk"), rootfs: z.string() }),
+  ]),
+  disks: z.array(
+    z.looseObject({ path: z.string(), readonly: z.literal(true).optional(), numQueues: z.number().int() }),
+  ),
+  statefulDiskMiB: z.number().int(),
+  link: z.looseObject({
+    kind: z.literal("user"),
+    guestAddress: z.string(),
+    gatewayAddress: z.string(),
+    prefixLength: z.number().int().optional(),
+    nameServers: z.array(z.string()),
+  }),
+  portForwards: z.array(
+    z.looseObject({
+      hostPort: port,
+      guestPort: port,
+      protocol: z.enum(["tcp", "udp"]),
+      hostAddress: z.string(),
+    }),
+  ),
+  vcpus: z.number().int(),
+  memoryMiB: z.number().int(),
+});
+
+const settings: z.ZodType<VmSettings> = z.looseObject({
+  backend: z.looseObject({
+    type: z.literal("qemu"),
+    machine: z.enum(["q35", "microvm"]),
+    accelerator: z.enum(["auto", "kvm", "tcg"]),
+    binary: z.string().optional(),
+  }),
+  powerState: z.enum(["running", "paused", "stopped"]),
+  readiness: z.looseObject({ timeoutSeconds: z.number(), console: z.string().optional() }),
+  shutdownTimeoutSeconds: z.number(),
+});
+
+const vmRecord: z.ZodType<VmRecord> = z.looseObject({
+  version: z.literal(1),
+  vmName: z.string(),
+  instance: z.string().regex(/^[0-9a-f]{16}$/),
+  owner: z.looseObject({ organization: z.string(), urn: z.string(), program: z.string() }),
+  phase: z.enum(["claimed", "prepared", "spawned", "started", "ready", "removing"]),
+  creator: processIdentity,
+  vmm: processIdentity.optional(),
+  controlSocket: z.string(),
+  accelerator: z.enum(["kvm", "tcg"]).optional(),
+  boot: bootConfiguration,
+  settings,
+  proved: z.boolean(),
+  createdAt: z.string(),
+});
+
 /**
  * The record of a VM.
  *
  * @returns undefined when there is none.
- * @throws MicroVmError `record-unreadable` when it is torn or of another version; `state-directory` when it cannot be read.
+ * @throws MicroVmError `record-unreadable` when it is torn or of another version; `state-directory` when it
+ * cannot be read.
  */
 export async function readRecord(stateDirectory: string, vmName: string): Promise<VmRecord | undefined> {
-  throw new Error("not written yet", { cause: [stateDirectory, vmName] });
+  const path = vmPaths(stateDirectory, vmName).record;
+  try {
+    return parseRecord(await readFile(path, "utf8"), vmName, path);
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw storageError(error, `read ${path}`);
+  }
+}
+
+/** The text of a record's file. */
+export function recordText(record: VmRecord): string {
+  return `${JSON.stringify(record, undefined, 2)}\n`;
 }
 
 /**
  * Replaces the record of a VM whose name is claimed: complete and on the disk when this returns, or unchanged.
  *
- * @throws MicroVmError `state-directory` when it cannot be written or the VM's folder is not this instance's any more.
+ * @throws MicroVmError `state-directory` when it cannot be written or the VM's folder is not this instance's
+ * any more.
  */
 export async function writeRecord(stateDirectory: string, record: VmRecord): Promise<void> {
-  throw new Error("not written yet", { cause: [stateDirectory, record] });
+  const { directory, record: path } = vmPaths(stateDirectory, record.vmName);
+  const present = await readRecord(stateDirectory, record.vmName);
+  if (present?.instance !== record.instance) {
+    const found = present === undefined ? "holds no record" : `is of instance ${present.instance}`;
+    throw new MicroVmError(
+      "state-directory",
+      `${directory} ${found} and not of instance ${record.instance} any more: something removed the VM meanwhile`,
+    );
+  }
+  try {
+    await replaceFile(path, recordText(record));
+  } catch (error) {
+    throw storageError(error, `write ${path}`);
+  }
 }
 
 /** The records of all VMs in a state directory, by name; empty when the state directory is not there. */
 export async function listRecords(stateDirectory: string): Promise<ListedRecord[]> {
-  throw new Error("not written yet", { cause: stateDirectory });
+  const listed: ListedRecord[] = [];
+  for (const vmName of await vmNames(absolute(stateDirectory))) {
+    try {
+      const record = await readRecord(stateDirectory, vmName);
+      if (record !== undefined) listed.push({ vmName, record });
+    } catch (error) {
+      if (!(error instanceof MicroVmError)) throw error;
+      listed.push({ vmName, error });
+    }
+  }
+  return listed;
+}
+
+async function vmNames(stateDirectory: string): Promise<string[]> {
+  try {
+    const entries = await readdir(stateDirectory, { withFileTypes: true });
+    // Our own folders begin with a dot, which no VM's name does.
+    const folders = entries.filter((entry) => entry.isDirectory() && isVmName(entry.name));
+    const names = folders.map((entry) => entry.name);
+    names.sort();
+    return names;
+  } catch (error) {
+    if (isAbsent(error)) return [];
+    throw storageError(error, `list ${stateDirectory}`);
+  }
+}
+
+function parseRecord(text: string, vmName: string, path: string): VmRecord {
+  const wayOut = `\`microvm rm ${vmName}\` removes the VM and its folder`;
+  let content: unknown;
+  try {
+    content = JSON.parse(text);
+  } catch (error) {
+    throw new MicroVmError("record-unreadable", `${path} is torn: ${messageOf(error)}; ${wayOut}`, {
+      cause: error,
+    });
+  }
+  const version = z.looseObject({ version: z.unknown() }).safeParse(content).data?.version;
+  if (version !== 1) {
+    throw new MicroVmError(
+      "record-unreadable",
+      `${path} has version ${shown(version)}, and this release reads version 1; use the release that made the VM, or ${wayOut}`,
+    );
+  }
+  const parsed = vmRecord.safeParse(content);
+  if (!parsed.success) {
+    throw new MicroVmError(
+      "record-unreadable",
+      `${path} is not a record: ${z.prettifyError(parsed.error).replaceAll(/\s+/g, " ")}; ${wayOut}`,
+    );
+  }
+  if (parsed.data.vmName !== vmName) {
+    throw new MicroVmError(
+      "record-unreadable",
+      `${path} is the record of ${shown(parsed.data.vmName)}: its folder was renamed; name it so again, or ${wayOut}`,
+    );
+  }
+  return parsed.data;
 }

@@ -1,5 +1,14 @@
 /** The folder in which this host keeps its VMs, and who this host is. */
 
+import { randomBytes } from "node:crypto";
+import { access, constants, link, mkdir, readFile, rm, stat } from "node:fs/promises";
+import { homedir } from "node:os";
+import { isAbsolute, join } from "node:path";
+
+import { MicroVmError, shown, systemCodeOf } from "../errors.js";
+import { absolute } from "./paths.js";
+import { isAbsent, storageError, syncDirectory, writeNewFile } from "./storage.js";
+
 /** A state directory that has been found usable. */
 export interface StateDirectory {
   /** Absolute path. */
@@ -8,19 +17,42 @@ export interface StateDirectory {
   readonly hostId: string;
 }
 
+/** Folder of this package in the XDG folders. */
+const FOLDER = "pulumi-microvm";
+
+const HOST_ID = /^[0-9a-f]{32}$/;
+
 /** `$XDG_STATE_HOME/pulumi-microvm`, else `~/.local/state/pulumi-microvm` (XDG Base Directory Specification). */
 export function defaultStateDirectory(env: NodeJS.ProcessEnv = process.env): string {
-  throw new Error("not written yet", { cause: env });
+  const base = env["XDG_STATE_HOME"];
+  // The specification: a path in these variables that is not absolute is to be ignored.
+  if (base !== undefined && isAbsolute(base)) return join(base, FOLDER);
+  return join(env["HOME"] || homedir(), ".local", "state", FOLDER);
 }
 
 /**
  * Opens a state directory, made (mode 0700) when it is not there, with the host id in it.
  *
- * @throws MicroVmError `state-directory` when the path is not absolute, the folder is another user's, group or others can write
- * to it, it cannot be written (its file system is read-only or full), or its `host-id` is torn.
+ * @throws MicroVmError `state-directory` when the path is not absolute, the folder is another user's, group or
+ * others can write to it, it cannot be written (its file system is read-only or full), or its `host-id` is torn.
  */
 export async function openStateDirectory(path: string): Promise<StateDirectory> {
-  throw new Error("not written yet", { cause: path });
+  absolute(path);
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    await assertPrivate(path);
+    await access(path, constants.R_OK | constants.W_OK | constants.X_OK);
+    return { path, hostId: (await readHostId(path)) ?? (await makeHostId(path)) };
+  } catch (error) {
+    if (systemCodeOf(error) === "EEXIST") {
+      throw new MicroVmError(
+        "state-directory",
+        `${path} is no folder; remove it, or set XDG_STATE_HOME to another folder`,
+        { cause: error },
+      );
+    }
+    throw storageError(error, `use the state directory ${path}`);
+  }
 }
 
 /**
@@ -30,5 +62,54 @@ export async function openStateDirectory(path: string): Promise<StateDirectory> 
  * @throws MicroVmError `state-directory` when it is there and cannot be read.
  */
 export async function readHostId(path: string): Promise<string | undefined> {
-  throw new Error("not written yet", { cause: path });
+  const file = join(absolute(path), "host-id");
+  let content: string;
+  try {
+    content = await readFile(file, "utf8");
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw storageError(error, `read ${file}`);
+  }
+  const hostId = content.trim();
+  if (HOST_ID.test(hostId)) return hostId;
+  throw new MicroVmError(
+    "state-directory",
+    `${file} must hold 32 hex digits, found ${shown(hostId)}; restore it, or remove it if no VM is left here`,
+  );
+}
+
+/** link(2) fails when the name is there: of two processes at once, one gives the id and both read it. */
+async function makeHostId(directory: string): Promise<string> {
+  const file = join(directory, "host-id");
+  const aside = `${file}.${randomBytes(6).toString("hex")}.tmp`;
+  try {
+    await writeNewFile(aside, `${randomBytes(16).toString("hex")}\n`);
+    await link(aside, file);
+    await syncDirectory(directory);
+  } catch (error) {
+    if (systemCodeOf(error) !== "EEXIST") throw error; // EEXIST: the other process was first
+  } finally {
+    await rm(aside, { force: true });
+  }
+  const hostId = await readHostId(directory);
+  if (hostId === undefined) {
+    throw new MicroVmError("state-directory", `${file} was removed while it was being made; run again`);
+  }
+  return hostId;
+}
+
+async function assertPrivate(path: string): Promise<void> {
+  const { uid, mode } = await stat(path);
+  if (uid !== process.getuid?.()) {
+    throw new MicroVmError(
+      "state-directory",
+      `${path} belongs to user ${uid}, and this is user ${process.getuid?.()}; set XDG_STATE_HOME to a folder of your own`,
+    );
+  }
+  if ((mode & 0o022) !== 0) {
+    throw new MicroVmError(
+      "state-directory",
+      `${path} can be written by other users (mode ${(mode & 0o7777).toString(8)}); run: chmod 700 ${path}`,
+    );
+  }
 }
