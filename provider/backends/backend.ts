@@ -27,8 +27,8 @@ export interface VmReference {
   readonly instance: string;
   /** Absolute path of the state directory that holds the VM. */
   readonly stateDirectory: string;
-  /** Content of the state directory's `host-id` file when the VM was made. */
-  readonly hostId: string;
+  /** Content of the state directory's `host-id` file when the VM was made; absent when only its id is known. */
+  readonly hostId?: string;
 }
 
 /** When a guest counts as ready. */

@@ -72,7 +72,8 @@ export function bootOf(inputs: CheckedInputs): BootConfiguration {
   return boot;
 }
 
-function factsOf(inputs: CheckedInputs): BootFacts {
+/** What of checked inputs the world had to tell. */
+export function factsOf(inputs: CheckedInputs): BootFacts {
   const initramfs = inputs.generatedInitramfs ?? inputs.initramfs;
   return {
     kernel: { path: inputs.kernel, sha256: inputs.kernelSha256 },

@@ -1,0 +1,71 @@
+/** From Pulumi's ids and property bags to the VM they name, and from what is there back to outputs. */
+
+import type { Backend, ObservedState, VmOutputs, VmReference } from "./backends/backend.js";
+import { MicroVmError, messageOf, shown } from "./errors.js";
+import { defaultStateDirectory, readHostId } from "./host/state-directory.js";
+import { readRecord } from "./host/record.js";
+import type { Notice } from "./notice.js";
+import type { Values } from "./plan/fields.js";
+import { ownerOf } from "./spec/context.js";
+
+/** The state directory of an existing VM, else the one that a new VM gets. */
+export function stateDirectoryOf(values: Values): string {
+  const recorded = values["stateDirectory"];
+  return typeof recorded === "string" ? recorded : defaultStateDirectory();
+}
+
+/**
+ * The VM that a Pulumi id names, `<vmName>/<instance>`.
+ *
+ * @throws MicroVmError `invalid-input` when the id is not one of ours.
+ */
+export function referenceOf(id: string, outputs: Values): VmReference {
+  const [vmName, instance, ...rest] = id.split("/");
+  if (!vmName || !instance || rest.length > 0) {
+    throw new MicroVmError("invalid-input", `expected <vmName>/<instance>, got ${shown(id)}`, {
+      input: "id",
+    });
+  }
+  const hostId = outputs["hostId"];
+  return {
+    vmName,
+    instance,
+    stateDirectory: stateDirectoryOf(outputs),
+    hostId: typeof hostId === "string" ? hostId : undefined,
+  };
+}
+
+/** A resource's outputs: its checked inputs, and what is there now. */
+export function outputsOf(inputs: Values, vm: VmOutputs): Values {
+  return { ...inputs, ...vm, observed: vm.state };
+}
+
+/**
+ * What check says is there, for a resource that exists: a VM that was lost shows as `"running" => "gone"`. A state
+ * directory that is not to be seen from here says nothing about the VM.
+ *
+ * @param olds Checked inputs of the last up, not empty.
+ */
+export async function observedOf(
+  olds: Values,
+  backend: () => Promise<Backend>,
+  notice: Notice,
+): Promise<ObservedState | "unknown"> {
+  const vmName = String(olds["vmName"]);
+  const stateDirectory = stateDirectoryOf(olds);
+  try {
+    const hostId = await readHostId(stateDirectory);
+    if (hostId === undefined) {
+      notice(`${vmName}: not checked: its state directory ${stateDirectory} is not on this host`);
+      return "unknown";
+    }
+    const record = await readRecord(stateDirectory, vmName);
+    if (record === undefined || record.owner.urn !== ownerOf(olds)?.urn) return "gone";
+    const { instance } = record;
+    return (await (await backend()).observe({ vmName, instance, stateDirectory, hostId })).state;
+  } catch (error) {
+    if (!(error instanceof MicroVmError)) throw error;
+    notice(`${vmName}: not checked: ${messageOf(error)}`);
+    return "unknown";
+  }
+}

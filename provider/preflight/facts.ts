@@ -1,0 +1,188 @@
+/**
+ * What the world must tell before a boot configuration can be made: digests of the files, what the kernel can do by
+ * itself, the server's address. One finding per input; what cannot be known yet is left out.
+ */
+
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { InputValues } from "../spec/schema.js";
+import type { SpecResult } from "../spec/check.js";
+import type { DerivedInputs } from "../spec/checked.js";
+import type { Failure } from "../spec/validate.js";
+import { MicroVmError } from "../errors.js";
+import { digestOf } from "../host/boot-files.js";
+import { ensureInitramfs } from "../host/initramfs/initramfs.js";
+import { resolveServer } from "./address.js";
+import { bootNeeds, describeLack } from "./kernel/boot-needs.js";
+import { inspectKernel } from "./kernel/inspect.js";
+
+/** A root disk above this size is told by size and time, not by content. */
+const LARGE_IMAGE_BYTES = 2 ** 30;
+
+/** Derived values of which the world decides. */
+export type FactValues = {
+  -readonly [
+    Name in "kernelSha256" | "initramfsSha256" | "generatedInitramfs" | "rootfsDigest" | "nfsServerAddress"
+  ]?: DerivedInputs[Name];
+};
+
+/** What was found out, and what stands in the way. */
+export interface GatheredFacts {
+  readonly facts: FactValues;
+  readonly failures: readonly Failure[];
+  readonly notices: readonly string[];
+}
+
+/** What is known already. */
+export interface KnownBefore {
+  /** Checked inputs of the last up; empty when there was none. */
+  readonly olds: Readonly<Record<string, unknown>>;
+  /** Digests that the engine fed back, because the person ignores their changes. */
+  readonly kept: FactValues;
+  readonly stateDirectory: string;
+}
+
+/** Gathers the facts of all inputs that are known. */
+export async function gatherFacts(result: SpecResult, before: KnownBefore): Promise<GatheredFacts> {
+  const { values } = result;
+  const wrong = new Set(result.failures.map((failure) => failure.input.split(".")[0]));
+  const facts: FactValues = {};
+  const failures: Failure[] = [];
+  const notices: string[] = [];
+  const usable = <Name extends keyof InputValues>(name: Name): InputValues[Name] | undefined =>
+    wrong.has(name) || result.unknown.has(name) ? undefined : values[name];
+
+  /** A file or server of an unchanged VM that has gone since is no reason to fail: nothing will boot from it. */
+  const find = async <Name extends keyof FactValues>(
+    input: keyof InputValues,
+    fact: Name,
+    ask: () => Promise<FactValues[Name]>,
+  ): Promise<void> => {
+    try {
+      facts[fact] = before.kept[fact] ?? (await ask());
+    } catch (error) {
+      if (!(error instanceof MicroVmError)) throw error;
+      const text = error.message.replace(`${input}: `, "");
+      const old = before.olds[fact] as FactValues[Name];
+      if (old !== undefined && before.olds[input] === values[input]) {
+        facts[fact] = old;
+        notices.push(`${input}: ${text} (the VM keeps what it was made from)`);
+      } else {
+        failures.push({ input, text });
+      }
+    }
+  };
+
+  const kernel = usable("kernel");
+  const initramfs = usable("initramfs");
+  const rootfs = usable("rootfs");
+  const nfsServer = usable("nfsServer");
+  const digest = (path: string, input: string) => digestOf(path, input, before.stateDirectory);
+  await Promise.all([
+    kernel && find("kernel", "kernelSha256", () => digest(kernel, "kernel")),
+    initramfs && find("initramfs", "initramfsSha256", () => digest(initramfs, "initramfs")),
+    rootfs && find("rootfs", "rootfsDigest", () => imageDigest(rootfs, before.stateDirectory)),
+    nfsServer &&
+      find("nfsServer", "nfsServerAddress", () => resolveServer(nfsServer, inUseOf(before.olds, nfsServer))),
+  ]);
+  if (kernel !== undefined && facts.kernelSha256 !== undefined && failures.length === 0) {
+    const bootable = await kernelFacts(result, facts.kernelSha256, before);
+    Object.assign(facts, bootable.facts);
+    failures.push(...bootable.failures);
+    notices.push(...bootable.notices);
+  }
+  return { facts, failures, notices };
+}
+
+function inUseOf(olds: KnownBefore["olds"], server: string): string | undefined {
+  const address = olds["nfsServerAddress"];
+  return olds["nfsServer"] === server && typeof address === "string" ? address : undefined;
+}
+
+async function imageDigest(path: string, stateDirectory: string): Promise<string> {
+  const stats = await stat(path).catch(() => undefined);
+  if (stats?.isFile() && stats.size > LARGE_IMAGE_BYTES) {
+    return `size:${stats.size},mtime:${stats.mtime.toISOString()}`;
+  }
+  return digestOf(path, "rootfs", stateDirectory);
+}
+
+/** Whether the kernel boots by itself, and the initramfs that is made when it does not. */
+async function kernelFacts(
+  result: SpecResult,
+  kernelSha256: string,
+  before: KnownBefore,
+): Promise<GatheredFacts> {
+  const { values, unknown } = result;
+  const nothing: GatheredFacts = { facts: {}, failures: [], notices: [] };
+  const decisive = ["useNfsRoot", "ip", "initramfs", "backend", "statefulDiskMiB"] as const;
+  if (decisive.some((name) => unknown.has(name)) || values.backend?.type !== "qemu") return nothing;
+  if (before.kept.initramfsSha256 !== undefined && values.initramfs === undefined) {
+    return {
+      ...nothing,
+      facts: {
+        initramfsSha256: before.kept.initramfsSha256,
+        generatedInitramfs: before.kept.generatedInitramfs,
+      },
+    };
+  }
+  const unchanged = before.olds["kernelSha256"] === kernelSha256;
+  const mode = unchanged ? "warn" : (values.preflight ?? "error");
+  try {
+    const kernel = await inspectKernel(values.kernel ?? "");
+    const disks = (values.statefulDiskMiB ?? 0) > 0;
+    const verdict = bootNeeds(kernel, {
+      root: values.useNfsRoot === true ? "nfs" : "disk",
+      dhcp: values.ip === "dhcp",
+      machine: values.backend.machine,
+      disks: disks || values.useNfsRoot !== true,
+      overlay: disks && values.useNfsRoot !== true,
+      ownInitramfs: values.initramfs !== undefined,
+    });
+    const notices = verdict.remarks.map((remark) => `kernel: ${remark}`);
+    switch (verdict.kind) {
+      case "boots":
+        return { ...nothing, notices: mode === "off" ? [] : notices };
+      case "unknown":
+        notices.push(`kernel: not checked whether it can mount the root: ${verdict.reason}`);
+        return { ...nothing, notices: mode === "off" ? [] : notices };
+      case "cannot":
+        return finding(mode, {
+          input: "kernel",
+          text: `cannot boot this root: ${verdict.missing.map(describeLack).join("; ")}. Use a kernel that has them`,
+        });
+      case "initramfs": {
+        const made = await ensureInitramfs({
+          facts: kernel,
+          modules: verdict.modules,
+          optionalModules: verdict.optionalModules,
+          cacheDirectory: join(before.stateDirectory, ".cache"),
+        });
+        return { ...nothing, facts: { initramfsSha256: made.sha256, generatedInitramfs: made.path } };
+      }
+      default:
+        return verdict satisfies never;
+    }
+  } catch (error) {
+    if (!(error instanceof MicroVmError)) throw error;
+    if (unchanged) {
+      return {
+        ...nothing,
+        facts: {
+          initramfsSha256: before.olds["initramfsSha256"] as string | undefined,
+          generatedInitramfs: before.olds["generatedInitramfs"] as string | undefined,
+        },
+        notices: [`${error.message} (the VM keeps what it was made from)`],
+      };
+    }
+    return { ...nothing, failures: [{ input: "kernel", text: error.message.replace("kernel: ", "") }] };
+  }
+}
+
+function finding(mode: "error" | "warn" | "off", failure: Failure): GatheredFacts {
+  return {
+    facts: {},
+    failures: mode === "error" ? [failure] : [],
+    notices: mode === "warn" ? [`${failure.input}: ${failure.text}`] : [],
+  };
+}

@@ -1,0 +1,223 @@
+/** The MicroVm resource: its arguments, its outputs, their documentation. */
+
+import { realpathSync } from "node:fs";
+import * as pulumi from "@pulumi/pulumi";
+import { confirm } from "../provider/host/confirm.js";
+import { configuredInputs } from "./config.js";
+import { microVmProvider, providerOfStack } from "./pointer.js";
+
+/** Runs the VM on QEMU, on this host. */
+export interface QemuBackendArgs {
+  type: "qemu";
+  /** QEMU's machine type. Default: `"q35"`. */
+  machine?: pulumi.Input<"q35" | "microvm">;
+  /** `"auto"` (default): KVM where it can run a guest, else emulation (TCG). */
+  accelerator?: pulumi.Input<"auto" | "kvm" | "tcg">;
+  /** Absolute path of the program. Default: `$MICROVM_QEMU`, else `qemu-system-x86_64` on PATH. */
+  binary?: pulumi.Input<string>;
+}
+
+/** A port of this host that leads to a port of the guest. */
+export interface PortForwardArgs {
+  /** Port on the host, 1 to 65535. */
+  hostPort: pulumi.Input<number>;
+  /** Port in the guest, 1 to 65535. */
+  guestPort: pulumi.Input<number>;
+  /** Default: `"tcp"`. */
+  protocol?: pulumi.Input<"tcp" | "udp">;
+  /** IPv4 address of the host that listens. Default: `"127.0.0.1"`. */
+  hostAddress?: pulumi.Input<string>;
+}
+
+/** When a guest counts as ready. */
+export interface ReadinessArgs {
+  /** How long the guest may take to prove its root, in seconds. Default: 120. */
+  timeoutSeconds?: pulumi.Input<number>;
+  /** Regular expression that a console line must match, instead of any output of user space. */
+  console?: pulumi.Input<string>;
+}
+
+/**
+ * Arguments of a {@link MicroVm}. One that is left out comes from the stack configuration (`microvm:nfsServer` …), then
+ * from the file named by `configFile`, then from its default.
+ */
+export interface MicroVmArgs {
+  /** Name of the VM, unique on its host: one DNS label. Default: the resource's name and 8 hex digits. */
+  vmName?: pulumi.Input<string>;
+  /** Absolute path of a kernel image on this host. Required, here or elsewhere. */
+  kernel?: pulumi.Input<string>;
+  /** Absolute path of an initramfs. Default: none, or one that is made from the kernel's modules where it needs them. */
+  initramfs?: pulumi.Input<string>;
+  /** Absolute path of a raw ext4 image, the read-only root of a disk boot. Ignored with an NFS root. */
+  rootfs?: pulumi.Input<string>;
+  /** Handed to the guest as `entry_point="…"` on the kernel command line. */
+  entryPoint?: pulumi.Input<string>;
+  /** Snapshot to restore. Not on the `qemu` back end. */
+  snapshotId?: pulumi.Input<string>;
+  /** Whether the root file system is mounted over NFS. Default: false. */
+  useNfsRoot?: pulumi.Input<boolean>;
+  /** Host name or IPv4 address of the NFS server. A loopback address means this host. */
+  nfsServer?: pulumi.Input<string>;
+  /** TCP port of the NFS server, 1 to 65535. */
+  nfsPort?: pulumi.Input<number>;
+  /** Path of the export. Default: `"/"`. */
+  nfsPath?: pulumi.Input<string>;
+  /** TCP port of mountd, or `"rpcbind"`. Default: `nfsPort`, or `"rpcbind"` when that is 2049. */
+  nfsMountPort?: pulumi.Input<number | "rpcbind">;
+  /** More NFS mount options. Default: `"rsize=1048576,wsize=1048576"`, added unless named; `""` adds nothing. */
+  nfsOptions?: pulumi.Input<string>;
+  /** More words for the kernel command line. Default: `["panic=-1"]`, added unless named; `[]` adds nothing. */
+  kernelArgs?: pulumi.Input<pulumi.Input<string>[]>;
+  /** `"static"` (default), `"dhcp"`, or the guest's IPv4 address on its link. */
+  ip?: pulumi.Input<string>;
+  /** Number of virtual CPUs. Default: 1. */
+  vcpus?: pulumi.Input<number>;
+  /** Memory of the guest in MiB. Default: 512. */
+  memoryMiB?: pulumi.Input<number>;
+  /** vCPUs that the VM can grow to without a replace. Not on the `qemu` back end. */
+  maxVcpus?: pulumi.Input<number>;
+  /** Memory in MiB that the VM can grow to without a replace. Not on the `qemu` back end. */
+  maxMemoryMiB?: pulumi.Input<number>;
+  /** Size of the VM's own disk in MiB, 0 (default) for none. It goes when the VM goes. */
+  statefulDiskMiB?: pulumi.Input<number>;
+  /** Host ports that lead to guest ports. Default: none. */
+  portForwards?: pulumi.Input<pulumi.Input<PortForwardArgs>[]>;
+  /** The bridge of a Cloud Hypervisor VM. Not on the `qemu` back end. */
+  network?: pulumi.Input<object>;
+  /** What the guest can reach. Default: `"internet"`, which on QEMU includes this host's loopback services. */
+  guestAccess?: pulumi.Input<"internet" | "nfs-only">;
+  /** Default: `"running"`. */
+  powerState?: pulumi.Input<"running" | "paused" | "stopped">;
+  /** When the guest counts as ready. */
+  readiness?: pulumi.Input<ReadinessArgs>;
+  /** How long an orderly power-off may take before it is forced, in seconds. Default: 10. */
+  shutdownTimeoutSeconds?: pulumi.Input<number>;
+  /** What runs the VM. Default: `{ type: "qemu" }`. */
+  backend?: QemuBackendArgs;
+  /** Absolute path of an Arrakis config.yaml whose values count where nothing else is given. */
+  configFile?: pulumi.Input<string>;
+  /** What a certain finding before the boot is. Default: `"error"`. */
+  preflight?: pulumi.Input<"error" | "warn" | "off">;
+}
+
+/** A block device of the guest; the first is `/dev/vda`. */
+export interface DiskOutput {
+  path: string;
+  readonly?: boolean;
+  numQueues: number;
+}
+
+/** Outputs: all that the provider adds to the arguments. */
+const outputNames = [
+  "vmName",
+  "cmdline",
+  "disks",
+  "kernelSha256",
+  "initramfsSha256",
+  "state",
+  "rootEvidence",
+  "guestIp",
+  "consoleLog",
+  "stateDirectory",
+  "hostId",
+  "accelerator",
+  "pid",
+] as const;
+
+/**
+ * A microVM. When it is created, its guest has proved that it runs from the root that the plan named.
+ *
+ * A replacement deletes the old VM first, since two guests on one writable root destroy it;
+ * `deleteBeforeReplace: false` opts into the other order where old and new share nothing.
+ */
+export class MicroVm extends pulumi.CustomResource {
+  /** Type token of the resource. */
+  static readonly type = "microvm:index:MicroVm";
+
+  /** Name of the VM on its host. */
+  declare readonly vmName: pulumi.Output<string>;
+  /** The kernel command line that was booted, to the letter. */
+  declare readonly cmdline: pulumi.Output<string>;
+  /** The guest's block devices, in its order. */
+  declare readonly disks: pulumi.Output<DiskOutput[]>;
+  /** SHA-256 of the kernel image that was booted. */
+  declare readonly kernelSha256: pulumi.Output<string>;
+  /** SHA-256 of the initramfs that was booted, if there was one. */
+  declare readonly initramfsSha256: pulumi.Output<string | undefined>;
+  /** What was found when the resource was last created, updated or refreshed. */
+  declare readonly state: pulumi.Output<"running" | "paused" | "stopped" | "damaged">;
+  /** `"proved"` when the guest has shown that it runs on the named root; `"none"` when it was never started. */
+  declare readonly rootEvidence: pulumi.Output<"proved" | "none">;
+  /** IPv4 address of the guest on its link. */
+  declare readonly guestIp: pulumi.Output<string>;
+  /** Absolute path of the guest's console log on its host. */
+  declare readonly consoleLog: pulumi.Output<string>;
+  /** Absolute path of the state directory that holds the VM. */
+  declare readonly stateDirectory: pulumi.Output<string>;
+  /** Which host the VM is on. */
+  declare readonly hostId: pulumi.Output<string>;
+  /** What runs the guest's instructions, while it runs. */
+  declare readonly accelerator: pulumi.Output<"kvm" | "tcg" | undefined>;
+  /** Process id of the VMM, while it runs. */
+  declare readonly pid: pulumi.Output<number | undefined>;
+
+  /** Looks up an existing VM by its Pulumi id, `<vmName>/<instance>`. */
+  static get(name: string, id: pulumi.Input<pulumi.ID>, opts?: pulumi.CustomResourceOptions): MicroVm {
+    return new MicroVm(name, {}, { ...opts, id });
+  }
+
+  constructor(name: string, args: MicroVmArgs, opts: pulumi.CustomResourceOptions = {}) {
+    const inputs = { ...args, ...configuredInputs(args) };
+    super(
+      MicroVm.type,
+      name,
+      {
+        ...Object.fromEntries(outputNames.map((output) => [output, undefined])),
+        ...inputs,
+        owner: ownerOf(name, opts.parent),
+        createFirst: opts.deleteBeforeReplace === false ? true : undefined,
+        secretInputs: secretsOf(inputs),
+        __provider: microVmProvider,
+      },
+      {
+        ...opts,
+        provider: opts.provider ?? providerOfStack(),
+        // The provider's own answer is not asked for on --replace or a taint.
+        deleteBeforeReplace: opts.deleteBeforeReplace ?? true,
+      },
+    );
+    if (!pulumi.runtime.isDryRun()) confirmWhenSaved(this);
+  }
+}
+
+/** Who the VM will belong to. */
+function ownerOf(name: string, parent: pulumi.Resource | undefined): pulumi.Input<object> {
+  return {
+    organization: pulumi.getOrganization(),
+    urn: pulumi.createUrn(name, MicroVm.type, parent),
+    program: realpathSync(process.cwd()),
+  };
+}
+
+/** Names of the inputs that are secrets: the engine shows the provider their values, but not that they are. */
+function secretsOf(inputs: object): pulumi.Output<string[] | undefined> {
+  const secrets = Object.entries(inputs).map(async ([name, value]) =>
+    value !== undefined && (await pulumi.isSecret(pulumi.output(value))) ? [name] : [],
+  );
+  return pulumi.output(
+    Promise.all(secrets).then((names) => (names.flat().length > 0 ? names.flat() : undefined)),
+  );
+}
+
+/** When the id is there, the engine has saved the resource: from now on no create may reclaim the VM. */
+function confirmWhenSaved(vm: MicroVm): void {
+  pulumi.all([vm.id, vm.stateDirectory]).apply(async ([id, stateDirectory]) => {
+    const [vmName, instance] = id.split("/");
+    if (stateDirectory === undefined || vmName === undefined || instance === undefined) return;
+    try {
+      await confirm(stateDirectory, vmName, instance);
+    } catch (error) {
+      await pulumi.log.warn(`${vmName}: cannot be marked as saved: ${String(error)}`, vm);
+    }
+  });
+}
