@@ -1,0 +1,153 @@
+/** What is there of a VM now; never what we remember. */
+
+import { access } from "node:fs/promises";
+
+import { MicroVmError, messageOf, systemCodeOf } from "../../errors.js";
+import { isForgotten } from "../../host/forgotten.js";
+import { vmPaths } from "../../host/paths.js";
+import { type VmRecord, readRecord } from "../../host/record.js";
+import { readHostId } from "../../host/state-directory.js";
+import type { ObservedState, VmOutputs, VmReference } from "../backend.js";
+import { connectIfPossible } from "./power.js";
+import { vmmsOf } from "./start.js";
+import type { Vmm } from "./vmm.js";
+
+/**
+ * Looks at the record, the process and the VMM.
+ *
+ * @throws MicroVmError `other-host` when the state directory is not this host's, unless the VM was forgotten; `record-unreadable`.
+ */
+export async function observeVm(vmm: Vmm, reference: VmReference): Promise<VmOutputs> {
+  const found = await ownRecord(reference);
+  if (found === undefined) return goneOutputs(reference);
+  const { record, place } = found;
+  return outputsOf(place, record, await observedState(vmm, place.stateDirectory, record));
+}
+
+/** Where a VM is kept: its state directory, and the host that this belongs to. */
+export interface Place {
+  readonly stateDirectory: string;
+  readonly hostId: string;
+}
+
+/**
+ * The record of that very instance, and where it is; undefined when it is gone (or was forgotten).
+ * @throws MicroVmError `other-host`, `record-unreadable`
+ */
+export async function ownRecord(
+  reference: VmReference,
+): Promise<{ readonly record: VmRecord; readonly place: Place } | undefined> {
+  const { stateDirectory, vmName, instance } = reference;
+  const hostId = await hostOf(reference);
+  if (hostId === undefined) return undefined;
+  const record = await readRecord(stateDirectory, vmName);
+  return record?.instance === instance ? { record, place: { stateDirectory, hostId } } : undefined;
+}
+
+/** What the outputs of create, update and read are made from. */
+export function outputsOf(place: Place, record: VmRecord, state: ObservedState): VmOutputs {
+  const running =
+    state === "running" || state === "paused" || state === "damaged" ? vmmsOf(record)[0] : undefined;
+  return {
+    state,
+    rootEvidence: record.proved && running !== undefined ? "proved" : "none",
+    guestIp: record.boot.link.guestAddress,
+    hostId: place.hostId,
+    stateDirectory: place.stateDirectory,
+    consoleLog: vmPaths(place.stateDirectory, record.vmName).consoleLog,
+    ...(running === undefined ? {} : { accelerator: record.accelerator, pid: running.pid }),
+  };
+}
+
+/** The state of a VM that has a record. */
+export async function observedState(
+  vmm: Vmm,
+  stateDirectory: string,
+  record: VmRecord,
+): Promise<ObservedState> {
+  if (record.phase === "removing" || record.phase === "claimed") return "damaged"; // only removing it helps
+  const isUp = vmmsOf(record).length > 0;
+  if (await isDamaged(stateDirectory, record, isUp)) return "damaged";
+  if (!isUp) return "stopped";
+  const control = await connectIfPossible(vmm, record);
+  if (control === undefined) return "running"; // it lives; whoever needs to control it is told
+  try {
+    const state = await control.guestState();
+    return state === "ended" ? "stopped" : state === "unbooted" ? "paused" : state;
+  } catch (error) {
+    if (error instanceof MicroVmError && error.code === "vmm-failed") {
+      return vmmsOf(record).length > 0 ? "running" : "stopped"; // it ended just now, or hangs
+    }
+    throw error;
+  } finally {
+    control.close();
+  }
+}
+
+/** Whether it cannot be started again as it is: a file is missing that a start needs. */
+async function isDamaged(
+  stateDirectory: string,
+  { vmName, boot }: VmRecord,
+  isUp: boolean,
+): Promise<boolean> {
+  const paths = vmPaths(stateDirectory, vmName);
+  const own = boot.statefulDiskMiB > 0 ? [paths.statefulDisk] : [];
+  const forStart = [
+    paths.kernel,
+    ...(boot.initramfs === undefined ? [] : [paths.initramfs]),
+    ...boot.disks.map((disk) => disk.path),
+  ];
+  for (const path of isUp ? own : [...own, ...forStart]) {
+    if (!(await exists(path))) return true;
+  }
+  return false;
+}
+
+/**
+ * The host id of the VM's state directory, when that is this host's; undefined for a forgotten VM, which counts as gone.
+ * @throws MicroVmError `other-host`
+ */
+async function hostOf({ stateDirectory, vmName, hostId }: VmReference): Promise<string | undefined> {
+  let found: string | undefined;
+  let problem: unknown;
+  try {
+    found = await readHostId(stateDirectory);
+    if (await isForgotten(stateDirectory, vmName)) return undefined;
+  } catch (error) {
+    problem = error; // told below: what cannot be read is not gone
+  }
+  // Without a recorded host, as after a look-up by id alone, the state directory of this host is the one that is meant.
+  if (problem === undefined && (hostId === undefined || found === hostId)) return found;
+  const why =
+    problem !== undefined
+      ? `cannot be read (${messageOf(problem)})`
+      : found === undefined
+        ? "is not there"
+        : `is that of another host (${found})`;
+  throw new MicroVmError(
+    "other-host",
+    `${vmName} is kept in ${stateDirectory} of host ${hostId ?? "unknown"}, but here that folder ${why}. Run on that host; if it is gone for good, run: microvm forget ${vmName}`,
+    { cause: problem },
+  );
+}
+
+function goneOutputs({ stateDirectory, vmName, hostId }: VmReference): VmOutputs {
+  return {
+    state: "gone",
+    rootEvidence: "none",
+    guestIp: "",
+    hostId: hostId ?? "",
+    stateDirectory,
+    consoleLog: vmPaths(stateDirectory, vmName).consoleLog,
+  };
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch (error) {
+    if (systemCodeOf(error) === "ENOENT" || systemCodeOf(error) === "ENOTDIR") return false;
+    throw error;
+  }
+}

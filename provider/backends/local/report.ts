@@ -1,0 +1,48 @@
+/** Why a boot failed, in words. */
+
+import { lastConsoleLines } from "../../console/follow.js";
+import { type ErrorCode, MicroVmError } from "../../errors.js";
+
+/** How many lines of the console a failure shows. */
+export const SHOWN_LINES = 20;
+
+/** The logs of one start, absolute paths. */
+export interface Logs {
+  readonly consoleLog: string;
+  readonly vmmLog: string;
+}
+
+/** The parts of a report; texts are clauses or sentences without their full stop. */
+export interface Failure {
+  readonly code: ErrorCode;
+  readonly what: string;
+  readonly remedy?: string;
+  readonly input?: string;
+  /** Whether what the VMM itself printed belongs to it. */
+  readonly withVmmLog?: boolean;
+}
+
+/** The error for a failed boot: cause, remedy, the last lines of the console. */
+export async function bootError(failure: Failure, logs: Logs): Promise<MicroVmError> {
+  const sentences = [failure.what, failure.remedy].filter((text) => text !== undefined).map(sentence);
+  const blocks = [sentences.join(" ")];
+  if (failure.withVmmLog === true) {
+    const said = (await lastConsoleLines(logs.vmmLog, SHOWN_LINES)).filter((line) => line !== "");
+    if (said.length > 0) blocks.push(`What the hypervisor printed:\n${quoted(said)}`);
+  }
+  const lines = await lastConsoleLines(logs.consoleLog, SHOWN_LINES);
+  blocks.push(
+    lines.length === 0
+      ? "The guest's console is empty."
+      : `The last ${lines.length} lines of the guest's console:\n${quoted(lines)}`,
+  );
+  return new MicroVmError(failure.code, blocks.join("\n"), { input: failure.input });
+}
+
+function sentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
+function quoted(lines: readonly string[]): string {
+  return lines.map((line) => `  | ${line}`).join("\n");
+}

@@ -1,0 +1,157 @@
+/** Starting a VM whose boot files and disks are in place, up to the guest's proof. */
+
+import { rename, rm } from "node:fs/promises";
+
+import { claimOf } from "../../console/evidence.js";
+import { MicroVmError, systemCodeOf } from "../../errors.js";
+import { type VmPaths, vmPaths } from "../../host/paths.js";
+import { endProcess, findByArgument, isAlive, type ProcessIdentity } from "../../host/process.js";
+import { type VmRecord, writeRecord } from "../../host/record.js";
+import { spawnDetached } from "../../host/spawn.js";
+import type { Work } from "../backend.js";
+import { stopIfInterrupted } from "./interrupt.js";
+import { bootError } from "./report.js";
+import type { Vmm, VmmControl, VmmProgram } from "./vmm.js";
+import { untilProved } from "./watch.js";
+
+/** Bound of the console log, in MiB. With a stateful disk it is the disk's size if that is more: one limit holds for all files of a process. */
+export const CONSOLE_LOG_LIMIT_MIB = 64;
+const SOCKET_SECONDS = 10;
+const SOCKET_POLL_MILLISECONDS = 10;
+
+/** Where the start happens. */
+export interface StartPlace {
+  readonly vmm: Vmm;
+  readonly program: VmmProgram;
+  readonly stateDirectory: string;
+  readonly work: Work;
+}
+
+/** Largest file that the VMM may write, in MiB. */
+export function fileSizeLimitMiB(statefulDiskMiB: number): number {
+  return Math.max(CONSOLE_LOG_LIMIT_MIB, statefulDiskMiB);
+}
+
+/**
+ * Starts the VMM and lets the guest run; every step is recorded before the next.
+ *
+ * @param record Phase `prepared`, no VMM.
+ * @returns The record, phase `ready`, with the running VMM, once the guest has proved its root.
+ * @throws MicroVmError as {@link untilProved}, `vmm-failed` or `host-unusable`; the VMM that was started has ended then.
+ */
+export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRecord> {
+  const { stateDirectory, program, work } = place;
+  const paths = vmPaths(stateDirectory, record.vmName);
+  await keepOldConsole(paths);
+  await rm(record.controlSocket, { force: true });
+  let started: VmRecord = { ...record, accelerator: program.accelerator, proved: false };
+  try {
+    stopIfInterrupted(work.signal);
+    const identity = await spawnDetached({
+      file: program.file,
+      args: program.argumentsFor(launchOf(started, paths)),
+      log: paths.vmmLog,
+      fileSizeLimitMiB: fileSizeLimitMiB(record.boot.statefulDiskMiB),
+    });
+    started = { ...started, vmm: identity, phase: "spawned" };
+    await writeRecord(stateDirectory, started);
+    const control = await connectWhenUp(place, started, paths);
+    try {
+      stopIfInterrupted(work.signal);
+      started = { ...started, phase: "started" };
+      await writeRecord(stateDirectory, started);
+      await control.resume();
+    } finally {
+      control.close();
+    }
+    return await proveVm(place, started);
+  } catch (error) {
+    await endVmm(started);
+    throw error;
+  }
+}
+
+/**
+ * Waits for the proof of a guest that was let run, and records it.
+ *
+ * @throws MicroVmError as {@link untilProved}; the VMM is left as it is.
+ */
+export async function proveVm(place: StartPlace, record: VmRecord): Promise<VmRecord> {
+  const { vmName, boot, settings, vmm } = record;
+  if (vmm === undefined) throw new Error(`the record of ${vmName} names no VMM to wait for`);
+  const paths = vmPaths(place.stateDirectory, vmName);
+  await untilProved({
+    ...place.work,
+    vmName,
+    vmm,
+    vmmName: place.vmm.name,
+    claim: claimOf(boot, settings.readiness),
+    logs: paths,
+    cmdline: boot.cmdline,
+    timeoutSeconds: settings.readiness.timeoutSeconds,
+  });
+  const proved: VmRecord = { ...record, phase: "ready", proved: true };
+  await writeRecord(place.stateDirectory, proved);
+  stopIfInterrupted(place.work.signal);
+  if (isAlive(vmm)) return proved;
+  throw await bootError(
+    { code: "vmm-failed", what: "the VM ended right after the guest had proved its root", withVmmLog: true },
+    paths,
+  );
+}
+
+/** Ends the VMM of a record at once, recorded or not, and removes its socket. */
+export async function endVmm(record: VmRecord): Promise<void> {
+  for (const identity of vmmsOf(record)) await endProcess(identity, 0);
+  await rm(record.controlSocket, { force: true });
+}
+
+/** The VMMs of a record that live: the recorded one, else what was started and not recorded before a crash. */
+export function vmmsOf(record: Pick<VmRecord, "vmm" | "controlSocket">): ProcessIdentity[] {
+  if (record.vmm !== undefined && isAlive(record.vmm)) return [record.vmm];
+  return findByArgument(record.controlSocket);
+}
+
+function launchOf({ vmName, instance, boot, settings, controlSocket }: VmRecord, paths: VmPaths) {
+  return {
+    vmName,
+    instance,
+    boot,
+    settings,
+    paths: {
+      kernel: paths.kernel,
+      initramfs: boot.initramfs === undefined ? undefined : paths.initramfs,
+      consoleLog: paths.consoleLog,
+      controlSocket,
+    },
+  };
+}
+
+/** The last start's console is kept beside the new one, which begins empty: nothing old may be taken for proof. */
+async function keepOldConsole({ consoleLog }: VmPaths): Promise<void> {
+  try {
+    await rename(consoleLog, `${consoleLog}.1`);
+  } catch (error) {
+    if (systemCodeOf(error) !== "ENOENT") throw error; // the first start has none
+  }
+}
+
+/** Connects as soon as the VMM has made its socket. */
+async function connectWhenUp(place: StartPlace, record: VmRecord, paths: VmPaths): Promise<VmmControl> {
+  const deadline = performance.now() + SOCKET_SECONDS * 1000;
+  for (;;) {
+    try {
+      return await place.vmm.connect(record.controlSocket, record.boot);
+    } catch (error) {
+      const code = error instanceof MicroVmError ? systemCodeOf(error.cause) : undefined;
+      const isNotYet = code === "ENOENT" || code === "ECONNREFUSED";
+      if (record.vmm === undefined || !isAlive(record.vmm)) {
+        const what = `${place.vmm.name} ended at its start`;
+        throw await bootError({ code: "vmm-failed", what, withVmmLog: true }, paths);
+      }
+      if (!isNotYet || performance.now() >= deadline) throw error;
+    }
+    stopIfInterrupted(place.work.signal);
+    await new Promise((resolve) => setTimeout(resolve, SOCKET_POLL_MILLISECONDS));
+  }
+}

@@ -1,0 +1,270 @@
+/** The wait for a guest's proof: console, end of the VMM, time, the NFS server and the engine, watched side by side. */
+
+import type { Root } from "../../boot/boot.js";
+import {
+  atLine,
+  atTail,
+  atTime,
+  awaited,
+  type Claim,
+  dueOf,
+  type Evidence,
+  isDecided,
+  unproved,
+} from "../../console/evidence.js";
+import { followConsole } from "../../console/follow.js";
+import { isAlive, type ProcessIdentity } from "../../host/process.js";
+import type { MicroVmError } from "../../errors.js";
+import { type Description, describe, type NfsFinding, probeNfs } from "../../preflight/nfs/index.js";
+import type { Work } from "../backend.js";
+import { interrupted } from "./interrupt.js";
+import { bootError, type Failure, type Logs } from "./report.js";
+
+/** What to watch. */
+export interface BootWatch extends Work {
+  readonly vmName: string;
+  readonly claim: Claim;
+  /** For messages: `QEMU`. */
+  readonly vmmName: string;
+  readonly vmm: ProcessIdentity;
+  readonly logs: Logs;
+  readonly cmdline: string;
+  readonly timeoutSeconds: number;
+}
+
+/** The times of the watch, in milliseconds. */
+const EXIT_POLL = 20;
+const NOTICE_INTERVAL = 5_000;
+const PROBE_INTERVAL = 3_000;
+
+// What a running boot cannot recover from, when the server says so twice in a row.
+const LASTING = new Set<NfsFinding["kind"]>([
+  "refused",
+  "program-not-registered",
+  "export-unknown",
+  "access-denied",
+  "rpc-denied",
+  "not-a-directory",
+  "security-flavor",
+  "version-mismatch",
+]);
+
+/** How the watch ends, before words are found for it. */
+type End = "proved" | "line" | "exit" | "timeout" | "interrupted" | "server";
+
+/**
+ * Returns once the guest has proved its root.
+ * @throws MicroVmError `boot-failed`, `boot-timeout`, `nfs-unreachable`, `vmm-failed` or `interrupted`
+ */
+export async function untilProved(watch: BootWatch): Promise<void> {
+  const watcher = new Watcher(watch);
+  const error = await watcher.run();
+  if (error !== undefined) throw error;
+}
+
+class Watcher {
+  #evidence: Evidence;
+  #lastLine = "";
+  #server: { readonly kind: NfsFinding["kind"]; readonly description: Description } | undefined;
+  #end: End | undefined;
+  #noticed = { text: "", at: -Infinity };
+  #due: NodeJS.Timeout | undefined;
+  readonly #done = new AbortController();
+
+  constructor(readonly watch: BootWatch) {
+    this.#evidence = unproved(watch.claim);
+  }
+
+  /** The error that the boot ended with; undefined when it is proved. */
+  async run(): Promise<MicroVmError | undefined> {
+    const { watch } = this;
+    const onAbort = (): void => this.#finish("interrupted");
+    watch.signal.addEventListener("abort", onAbort);
+    if (watch.signal.aborted) onAbort();
+    const timeout = setTimeout(() => this.#finish("timeout"), watch.timeoutSeconds * 1000);
+    const exit = setInterval(() => {
+      if (!isAlive(watch.vmm)) this.#finish("exit");
+    }, EXIT_POLL);
+    const reminder = setInterval(() => this.#tell(), NOTICE_INTERVAL);
+    try {
+      const tasks = [this.#followConsole(), this.#watchServer()].map((task) => this.#guarded(task));
+      // A watcher that fails ends the others; all have ended when this goes on.
+      for (const task of await Promise.allSettled(tasks)) {
+        if (task.status === "rejected") throw task.reason;
+      }
+    } finally {
+      watch.signal.removeEventListener("abort", onAbort);
+      clearTimeout(timeout);
+      clearTimeout(this.#due);
+      clearInterval(exit);
+      clearInterval(reminder);
+    }
+    return await this.#verdict();
+  }
+
+  async #guarded(task: Promise<void>): Promise<void> {
+    try {
+      await task;
+    } finally {
+      this.#done.abort();
+    }
+  }
+
+  #finish(end: End): void {
+    this.#end ??= end;
+    this.#done.abort();
+  }
+
+  async #followConsole(): Promise<void> {
+    // After the abort the rest of the file is still read: the words before the VMM's end are the cause of it.
+    for await (const { lines, tail } of followConsole(this.watch.logs.consoleLog, {
+      signal: this.#done.signal,
+    })) {
+      const now = performance.now();
+      for (const line of lines) {
+        if (line.trim() !== "") this.#lastLine = line;
+        this.#evidence = atLine(this.#evidence, line, now);
+      }
+      this.#step(atTail(this.#evidence, tail, now));
+    }
+  }
+
+  #step(evidence: Evidence): void {
+    this.#evidence = evidence;
+    clearTimeout(this.#due);
+    if (isDecided(evidence)) {
+      this.#finish(evidence.stage === "proved" ? "proved" : "line");
+      return;
+    }
+    this.#tell();
+    const due = dueOf(evidence);
+    if (due === undefined || this.#done.signal.aborted) return;
+    this.#due = setTimeout(
+      () => this.#step(atTime(this.#evidence, performance.now())),
+      Math.max(0, due - performance.now()),
+    );
+  }
+
+  /** Says what is waited for, when that has changed, and now and then besides. */
+  #tell(): void {
+    const { claim, notice, vmName } = this.watch;
+    const text = awaited(this.#evidence);
+    const now = performance.now();
+    if (text === this.#noticed.text && now - this.#noticed.at < NOTICE_INTERVAL - EXIT_POLL) return;
+    const isNew = text !== this.#noticed.text;
+    this.#noticed = { text, at: now };
+    const server = claim.root.type === "nfs" ? this.#server?.description.text : undefined;
+    const more = isNew
+      ? ""
+      : (server ?? (this.#lastLine === "" ? "" : `the console's last line: ${this.#lastLine}`));
+    notice(`${vmName}: waiting for ${text}${more === "" ? "" : ` (${more.slice(0, 300)})`}`);
+  }
+
+  /** Asks the NFS server again and again: a refused or unknown export is silent in the guest for 100 s. */
+  async #watchServer(): Promise<void> {
+    const { root } = this.watch.claim;
+    if (root.type === "disk") return await untilAborted(this.#done.signal);
+    const request = probeRequest(root, this.watch.cmdline);
+    for (;;) {
+      await pause(PROBE_INTERVAL, this.#done.signal);
+      if (this.#done.signal.aborted) return;
+      let finding;
+      try {
+        finding = await probeNfs({ ...request, signal: this.#done.signal });
+      } catch (error) {
+        if (this.#done.signal.aborted) return;
+        throw error;
+      }
+      const before = this.#server?.kind;
+      const isBad = finding.kind !== "ok" && finding.certain;
+      this.#server = isBad ? { kind: finding.kind, description: describe(finding, request) } : undefined;
+      if (isBad && finding.kind === before && LASTING.has(finding.kind)) this.#finish("server");
+    }
+  }
+
+  async #verdict(): Promise<MicroVmError | undefined> {
+    const { watch } = this;
+    const end = this.#evidence.stage === "failed" ? "line" : (this.#end ?? "exit");
+    if (end === "proved") return undefined;
+    if (end === "interrupted") return interrupted();
+    return await bootError(this.#failure(end), watch.logs);
+  }
+
+  #failure(end: Exclude<End, "proved" | "interrupted">): Failure {
+    const { watch } = this;
+    const { failure, hint } = this.#evidence;
+    const server = this.#server?.description;
+    const still = `while it waited for ${awaited(this.#evidence)}`;
+    const known = server?.text ?? (hint === undefined ? undefined : `${hint.cause}. ${hint.remedy}`);
+    switch (end) {
+      case "line": {
+        const isAboutServer = failure?.generic === true && server !== undefined;
+        return isAboutServer
+          ? {
+              code: "nfs-unreachable",
+              what: `the guest did not come up: ${failure.cause}`,
+              remedy: server.text,
+              input: server.input,
+            }
+          : {
+              code: "boot-failed",
+              what: `the guest did not come up: ${failure?.cause}`,
+              remedy: failure?.remedy,
+            };
+      }
+      case "server":
+        return {
+          code: "nfs-unreachable",
+          what: server?.text ?? "the NFS server is not usable",
+          input: server?.input,
+        };
+      case "timeout":
+        return {
+          code: "boot-timeout",
+          what: `no proof within ${watch.timeoutSeconds} s: still waiting for ${awaited(this.#evidence)}`,
+          remedy: known,
+          input: "readiness.timeoutSeconds",
+        };
+      case "exit":
+        return {
+          code: "vmm-failed",
+          what: `the VM ended ${still}: the guest powered off, or ${watch.vmmName} was killed`,
+          remedy: known,
+          withVmmLog: true,
+        };
+      default:
+        return end satisfies never;
+    }
+  }
+}
+
+type NfsRoot = Extract<Root, { type: "nfs" }>;
+
+/** The server as this host reaches it. */
+function probeRequest(
+  root: NfsRoot,
+  cmdline: string,
+): { server: string; port: number; mountPort: number | "rpcbind"; path: string; init?: string } {
+  const init = /(?:^| )init=(\S+)/.exec(cmdline)?.[1];
+  const { port, mountPort, path } = root;
+  return { server: root.hostServer, port, mountPort, path, ...(init === undefined ? {} : { init }) };
+}
+
+async function untilAborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}
+
+/** Waits, but not beyond the abort. */
+async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((resolve) => {
+    const end = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, milliseconds);
+    signal.addEventListener("abort", end);
+  });
+}
