@@ -138,8 +138,13 @@ export async function readRecord(stateDirectory: string, vmName: string): Promis
   }
 }
 
-/** The text of a record's file. */
+/**
+ * The text of a record's file.
+ *
+ * @throws Error when {@link readRecord} would not take it: a fault of ours, found before it is on the disk.
+ */
 export function recordText(record: VmRecord): string {
+  vmRecord.parse(record);
   return `${JSON.stringify(record, undefined, 2)}\n`;
 }
 

@@ -62,13 +62,13 @@ const KEPT_VARIABLES = [
 ];
 
 /** An ignored signal stays ignored over exec, and exec keeps the pid. */
-const RUN = 'trap "" XFSZ; exec "$@"';
+const RUN = 'umask 077; trap "" XFSZ; exec "$@"';
 
 /**
  * $1 is the file, $2 its limit in bytes, $3 prlimit. A named pipe without a name any more: opened for both ends first, so that
  * neither open waits (fifo(7)). The logger reads the pipe to its end, so that the program never gets EPIPE.
  */
-const RUN_WITH_CONSOLE = `trap "" XFSZ
+const RUN_WITH_CONSOLE = `umask 077; trap "" XFSZ
 : > "$1" || exit 126
 mkfifo -m 600 "$1.pipe" || exit 126
 exec 3<> "$1.pipe" 4< "$1.pipe" 5> "$1.pipe" 3>&-
@@ -93,7 +93,8 @@ export async function spawnDetached(request: SpawnRequest): Promise<ProcessIdent
   const output = await openLog(log);
   try {
     const start = (await output.stat()).size;
-    const child = spawn("/bin/sh", shellArguments(request, prlimit, command), {
+    const shell = ["/bin/sh", ...shellArguments(request, prlimit, command)];
+    const child = spawn("/bin/sh", shell.slice(1), {
       cwd: "/",
       detached: true, // a session of its own: setsid(2)
       env: Object.fromEntries(KEPT_VARIABLES.map((name) => [name, process.env[name]])),
@@ -101,7 +102,7 @@ export async function spawnDetached(request: SpawnRequest): Promise<ProcessIdent
     });
     await once(child, "spawn");
     child.unref();
-    const identity = await untilStarted(child, [program, ...args]);
+    const identity = await untilStarted(child, program, [shell, command]);
     if (identity !== undefined) return identity;
     throw new MicroVmError(
       "vmm-failed",
@@ -143,25 +144,29 @@ async function openLog(path: string): Promise<FileHandle> {
   }
 }
 
-/** The identity once the shell has become the program and that has lived for a while; undefined when it has ended. */
+/**
+ * The identity once the process is none of the commands in front of the program any more, and has lived for a
+ * while since; undefined when it has ended.
+ */
 async function untilStarted(
   child: ChildProcess,
-  argv: readonly string[],
+  program: string,
+  inFront: readonly (readonly string[])[],
 ): Promise<ProcessIdentity | undefined> {
   const { pid } = child;
   if (pid === undefined) throw new Error("a spawned process has a pid");
-  const wanted = `${argv.join("\0")}\0`;
+  const passing = new Set(["", ...inFront.map((argv) => `${argv.join("\0")}\0`)]);
   const deadline = performance.now() + START_MILLISECONDS;
   let started: number | undefined;
   while (child.exitCode === null && child.signalCode === null) {
     const now = performance.now();
-    if (started === undefined && commandLineOf(pid) === wanted) started = now;
+    if (!passing.has(commandLineOf(pid))) started ??= now;
     if (started !== undefined && now - started >= WATCH_MILLISECONDS) return identify(pid);
     if (started === undefined && now >= deadline) {
       child.kill("SIGKILL");
       throw new MicroVmError(
         "vmm-failed",
-        `${argv[0]} was not started within ${START_MILLISECONDS / 1000} s; is this host overloaded?`,
+        `${program} was not started within ${START_MILLISECONDS / 1000} s; is this host overloaded?`,
       );
     }
     await delay(POLL_MILLISECONDS);
@@ -169,12 +174,12 @@ async function untilStarted(
   return undefined;
 }
 
-function commandLineOf(pid: number): string | undefined {
+function commandLineOf(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, "utf8");
   } catch (error) {
     const code = systemCodeOf(error);
-    if (code === "ENOENT" || code === "ESRCH") return undefined; // it has ended
+    if (code === "ENOENT" || code === "ESRCH") return ""; // it has ended
     throw error;
   }
 }
