@@ -1,0 +1,23 @@
+/** Ends a test run with what was skipped, by name, and one line that says how it went. */
+
+import type { Reporter, TestModule } from "vitest/node" with { "resolution-mode": "import" };
+
+/** The reporter; vitest loads it by its path. */
+export default class SummaryReporter implements Reporter {
+  onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly unknown[]): void {
+    const count = { passed: 0, failed: unhandledErrors.length, skipped: 0 };
+    for (const module of modules) {
+      // A file that cannot be loaded, or whose hooks fail, is a failure even where it has no test.
+      count.failed += module.errors().length;
+      for (const suite of module.children.allSuites()) count.failed += suite.errors().length;
+      for (const test of module.children.allTests()) {
+        const { state } = test.result();
+        // A test that was not reached counts as skipped.
+        const kind = state === "pending" ? "skipped" : state;
+        count[kind] += 1;
+        if (kind === "skipped") console.log(`skipped: ${module.relativeModuleId}: ${test.fullName}`);
+      }
+    }
+    console.log(`\n${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`);
+  }
+}

@@ -1,0 +1,33 @@
+import { defineConfig } from "vitest/config";
+
+const slow = ["test/**/*.vm.test.ts", "test/**/*.e2e.test.ts"];
+
+export default defineConfig({
+  test: {
+    reporters: ["default", "./test/lab/summary-reporter.ts"],
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: slow,
+          testTimeout: 20_000,
+          hookTimeout: 20_000,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        // Real guests and the real engine: an emulated guest takes a processor for itself.
+        test: {
+          name: "vm",
+          include: slow,
+          globalSetup: "./test/lab/setup.ts",
+          maxWorkers: 2,
+          testTimeout: 180_000,
+          hookTimeout: 120_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
+  },
+});
