@@ -37,6 +37,8 @@ export interface Call<T> {
 const MAX_STRAY_REPLIES = 16;
 const MAX_BYTES_PER_CALL = 512 * 1024;
 
+const CLOSE_MS = 1000;
+
 const PRIVILEGED_PORTS = { lowest: 512, count: 512 } as const;
 const PORT_TRIES = 8;
 const PORT_TAKEN = new Set(["EADDRINUSE", "EADDRNOTAVAIL"]);
@@ -74,7 +76,7 @@ export class RpcConnection {
           return RpcConnection.open(service, port, { ...dialing, privilegedPort: false });
         }
         throw error instanceof LateError
-          ? new ProbeEnd(late(service, port, "connect", error, dialing.asGuest))
+          ? new ProbeEnd(timedOut(service, port, "connect", error, dialing.asGuest))
           : code === undefined
             ? error
             : new ProbeEnd(unconnected(service, port, code, dialing.asGuest));
@@ -96,7 +98,7 @@ export class RpcConnection {
         throw new ProbeEnd({ kind: "not-rpc", certain: true, ...at, found: error.message });
       }
       if (error instanceof LateError)
-        throw new ProbeEnd(late(service, port, step, error, this.dialing.asGuest));
+        throw new ProbeEnd(timedOut(service, port, step, error, this.dialing.asGuest));
       if (error instanceof ClosedError) {
         const { receivedBytes } = error;
         throw new ProbeEnd({ kind: "disconnected", certain: this.dialing.asGuest, ...at, receivedBytes });
@@ -110,11 +112,14 @@ export class RpcConnection {
     this.socket.write(encodeRecord(encodeCall(randomBytes(4).readUInt32BE(), procedure, credential, args)));
   }
 
-  /** Sends what is still to be sent, and hears no more. */
+  /** Sends what is still to be sent, and hears no more. The process may end meanwhile. */
   close(): void {
-    this.socket.end(() => this.socket.destroy());
-    // An end that the peer does not take would keep the process alive.
-    this.socket.unref();
+    const { socket } = this;
+    const destroy = (): void => void socket.destroy();
+    socket.unref().end(destroy);
+    // A peer that takes nothing does not keep the socket for ever.
+    const timer = setTimeout(destroy, CLOSE_MS).unref();
+    socket.once("close", () => clearTimeout(timer));
   }
 
   #exchange(xid: number, record: Buffer): Promise<Reply> {
@@ -123,24 +128,23 @@ export class RpcConnection {
     let strays = 0;
     return bounded<Reply>(
       dialing,
-      () => receivedBytes,
+      (seconds) => (strays > 0 ? strayed() : new LateError(seconds, receivedBytes)),
       (resolve, reject) => {
         const onData = (chunk: Buffer): void => {
           receivedBytes += chunk.length;
           try {
             for (const message of this.#records.push(chunk)) {
               const reply = decodeReply(message);
-              if (reply.xid === xid) return resolve(reply);
-              strays += 1;
-              if (strays > MAX_STRAY_REPLIES)
-                throw new XdrError("it answers with other transaction ids than ours");
+              if (reply.xid === xid) resolve(reply);
+              else strays += 1;
+              if (strays > MAX_STRAY_REPLIES) throw strayed();
             }
             if (receivedBytes > MAX_BYTES_PER_CALL) throw new RecordError("it sends without end");
           } catch (error) {
             reject(error);
           }
         };
-        const onEnd = (): void => reject(new ClosedError(receivedBytes));
+        const onEnd = (): void => reject(strays > 0 ? strayed() : new ClosedError(receivedBytes));
         socket.on("data", onData).once("end", onEnd).once("error", onEnd).once("close", onEnd);
         if (socket.destroyed) onEnd();
         else socket.write(record);
@@ -195,10 +199,15 @@ class ClosedError extends Error {
   }
 }
 
+/** Whole answers came, none of them to our call. */
+function strayed(): XdrError {
+  return new XdrError("it answers with other transaction ids than ours");
+}
+
 /** A promise with the step's time bound and the probe's signal; `start` returns what undoes it. */
 async function bounded<T>(
   { deadline, signal }: Dialing,
-  receivedBytes: () => number,
+  late: (seconds: number) => Error,
   start: (resolve: (value: T) => void, reject: (error: unknown) => void) => () => void,
 ): Promise<T> {
   const milliseconds = deadline.nextStepMs();
@@ -206,7 +215,7 @@ async function bounded<T>(
   try {
     return await new Promise<T>((resolve, reject) => {
       undo.push(start(resolve, reject));
-      const onLate = (): void => reject(new LateError(milliseconds / 1000, receivedBytes()));
+      const onLate = (): void => reject(late(milliseconds / 1000));
       const timer = setTimeout(onLate, milliseconds);
       undo.push(() => clearTimeout(timer));
       const onAbort = (): void => reject(signal?.reason);
@@ -223,7 +232,7 @@ function openSocket(port: number, localPort: number | undefined, dialing: Dialin
   const socket = connect({ host: dialing.server, port, localPort, family: 4 });
   return bounded<Socket>(
     dialing,
-    () => 0,
+    (seconds) => new LateError(seconds, 0),
     (resolve, reject) => {
       const onConnect = (): void => resolve(socket);
       socket.once("connect", onConnect).once("error", reject);
@@ -236,7 +245,7 @@ function openSocket(port: number, localPort: number | undefined, dialing: Dialin
   });
 }
 
-function late(
+function timedOut(
   service: Service,
   port: number,
   step: string,
