@@ -7,26 +7,15 @@
 
 import { randomBytes } from "node:crypto";
 import type { Backend, VmSettings } from "./backends/backend.js";
-import { bootConfiguration } from "./boot/boot.js";
-import { guestLink, isThisHost } from "./boot/network.js";
+import { checkInputs, type CheckResult } from "./check.js";
 import { watchEngine, whileEngineLives } from "./engine.js";
-import { MicroVmError } from "./errors.js";
 import { confirm } from "./host/confirm.js";
 import { printNotice } from "./notice.js";
-import { observedOf, outputsOf, referenceOf, stateDirectoryOf } from "./observed.js";
+import { outputsOf, referenceOf } from "./observed.js";
 import type { Values } from "./plan/fields.js";
-import { createFirstFailures, plan } from "./plan/plan.js";
-import { gatherFacts } from "./preflight/facts.js";
-import { specOf, type SpecResult } from "./spec/check.js";
-import { bootOf, factsOf, type CheckedInputs } from "./spec/checked.js";
-import { contextInputs, contextOf, inputsOf, keptDigests, programInputs } from "./spec/context.js";
-import { UNKNOWN, type Failure } from "./spec/validate.js";
-
-/** A failure as the engine takes it. */
-interface CheckFailure {
-  readonly property: string;
-  readonly reason: string;
-}
+import { plan } from "./plan/plan.js";
+import { bootOf, type CheckedInputs } from "./spec/checked.js";
+import { inputsOf } from "./spec/context.js";
 
 /**
  * Inputs to checked inputs, which the preview shows and create boots.
@@ -34,42 +23,9 @@ interface CheckFailure {
  * @param olds Checked inputs of the last up; `{}` when there was none, or when a replacement is named.
  * @param news What the program and the SDK give.
  */
-export async function check(
-  olds: Values,
-  news: Values,
-): Promise<{ inputs: Values; failures: CheckFailure[] }> {
+export async function check(olds: Values, news: Values): Promise<CheckResult> {
   watchEngine();
-  const context = contextOf(olds, news);
-  const result = await specOf(programInputs(news), context);
-  const stateDirectory = stateDirectoryOf(olds);
-  const gathered = await gatherFacts(result, { olds, kept: keptDigests(news), stateDirectory });
-  const failures = [...result.failures, ...gathered.failures];
-  const notices = [...gathered.notices];
-
-  const inputs: Record<string, unknown> = { ...result.values, ...gathered.facts, ...contextInputs(news) };
-  for (const name of result.unknown) inputs[name] = UNKNOWN;
-  const exists = Object.keys(olds).length > 0;
-  inputs["stateDirectory"] = stateDirectory;
-  inputs["observed"] = exists
-    ? await observedOf(olds, async () => backendOf(olds), printNotice)
-    : (inputs["powerState"] ?? UNKNOWN);
-  if (failures.length === 0) {
-    const boot = previewedBoot(result, inputs as unknown as CheckedInputs);
-    Object.assign(inputs, boot.derived);
-    failures.push(...boot.failures);
-  }
-  if (!exists || olds["nfsServer"] !== inputs["nfsServer"]) notices.push(...addressNotices(inputs));
-
-  if (failures.length === 0 && exists) {
-    const planned = plan(olds, inputs);
-    failures.push(...planned.failures);
-    if (planned.action === "replace" && context.createFirst) {
-      failures.push(...createFirstFailures(olds, inputs));
-    }
-    notices.push(...planned.notices);
-  }
-  notices.forEach((notice) => printNotice(notice));
-  return { inputs, failures: failures.map((failure) => checkFailure(failure, context.secretInputs)) };
+  return checkInputs(olds, news, backendOf);
 }
 
 /** What differs, and whether that replaces the VM. */
@@ -155,36 +111,4 @@ async function backendOf(values: Values): Promise<Backend> {
 function settingsOf(checked: CheckedInputs): VmSettings {
   const { backend, powerState, readiness, shutdownTimeoutSeconds } = checked;
   return { backend, powerState, readiness, shutdownTimeoutSeconds };
-}
-
-/** The derived part of the boot configuration; unknown where an input is, so that a preview says so. */
-function previewedBoot(
-  result: SpecResult,
-  inputs: CheckedInputs,
-): { derived: Values; failures: readonly Failure[] } {
-  if (result.spec === undefined) return { derived: { cmdline: UNKNOWN, disks: UNKNOWN }, failures: [] };
-  try {
-    const { cmdline, disks } = bootConfiguration(result.spec, factsOf(inputs));
-    return { derived: { cmdline, disks }, failures: [] };
-  } catch (error) {
-    if (!(error instanceof MicroVmError) || error.input === undefined) throw error;
-    const text = error.message.slice(error.input.length + 2);
-    return { derived: {}, failures: [{ input: error.input, text }] };
-  }
-}
-
-/** A loopback address is not what the guest mounts from: the preview says so. */
-function addressNotices(inputs: Values): string[] {
-  const address = inputs["nfsServerAddress"];
-  if (typeof address !== "string" || !isThisHost(address)) return [];
-  const { gatewayAddress } = guestLink({ ip: "static" });
-  return [
-    `${String(inputs["vmName"])}: nfsServer ${String(inputs["nfsServer"])} is this host; the guest reaches it as ${gatewayAddress}`,
-  ];
-}
-
-function checkFailure({ input, text }: Failure, secret: ReadonlySet<string>): CheckFailure {
-  const property = input.split(".")[0] ?? input;
-  // The engine prints the property's value beside the reason, a secret's in clear.
-  return { property: secret.has(property) ? "" : property, reason: `${input}: ${text}` };
 }

@@ -41,12 +41,22 @@ export function outputsOf(inputs: Values, vm: VmOutputs): Values {
 }
 
 /**
- * What check says is there, for a resource that exists: a VM that was lost shows as `"running" => "gone"`. A state
- * directory that is not to be seen from here says nothing about the VM.
+ * What check says is there, for a resource that exists. A VM that is as the last up left it shows as what it will be; one
+ * that was lost shows as `"running" => "gone"`. A state directory that is not to be seen from here says nothing.
  *
  * @param olds Checked inputs of the last up, not empty.
  */
-export async function observedOf(
+export async function observedInput(
+  olds: Values,
+  news: Values,
+  backend: () => Promise<Backend>,
+  notice: Notice,
+): Promise<unknown> {
+  const observed = await observe(olds, backend, notice);
+  return observed === olds["powerState"] ? news["powerState"] : observed;
+}
+
+async function observe(
   olds: Values,
   backend: () => Promise<Backend>,
   notice: Notice,

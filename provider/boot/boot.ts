@@ -105,7 +105,7 @@ export function bootConfiguration(spec: Spec, facts: BootFacts): BootConfigurati
     ? {
         type: "nfs",
         server: guestServer ?? spec.nfsServer,
-        hostServer: seenFromHost(server ?? spec.nfsServer),
+        hostServer: seenFromHost(server ?? spec.nfsServer, link),
         port: spec.nfsPort,
         mountPort: spec.nfsMountPort,
         path: spec.nfsPath,

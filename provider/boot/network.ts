@@ -37,9 +37,12 @@ export function seenFromGuest(address: string, link: GuestLink): string {
   return isThisHost(address) ? link.gatewayAddress : address;
 }
 
-/** The address under which this host reaches the server: the wildcard stands for the loopback. */
-export function seenFromHost(address: string): string {
-  return address === "0.0.0.0" ? "127.0.0.1" : address;
+/**
+ * The address under which this host reaches the server: the wildcard stands for the loopback, and so does the
+ * host's own address on the guest's link.
+ */
+export function seenFromHost(address: string, link: GuestLink): string {
+  return address === "0.0.0.0" || address === link.gatewayAddress ? "127.0.0.1" : address;
 }
 
 /** Dotted netmask of a prefix length: 24 is `255.255.255.0`. */

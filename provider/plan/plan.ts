@@ -1,6 +1,6 @@
 /** What differs between two specs, per field, and what that means: replace, update or nothing. Pure. */
 
-import { seenFromHost } from "../boot/network.js";
+import { guestLink, seenFromHost } from "../boot/network.js";
 import type { Failure } from "../spec/validate.js";
 import { UNKNOWN } from "../spec/validate.js";
 import { derivedFields, fields, isSame, type FieldName, type Policy, type Values } from "./fields.js";
@@ -115,7 +115,7 @@ export function sharesRoot(one: RootValues, other: RootValues): boolean {
 
 function serverOf(root: RootValues): unknown {
   const address = root.nfsServerAddress ?? root.nfsServer;
-  return typeof address === "string" ? seenFromHost(address) : address;
+  return typeof address === "string" ? seenFromHost(address, guestLink({ ip: "static" })) : address;
 }
 
 function mayEqual(one: unknown, other: unknown): boolean {
