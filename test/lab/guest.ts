@@ -1,8 +1,9 @@
 /** Guests for demo and tests: a root directory for an NFS export, and the same as a disk image. */
 
-import { constants, existsSync } from "node:fs";
-import { access, chmod, copyFile, cp, mkdir, rm, symlink, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { chmod, copyFile, cp, mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
+import { findBusybox } from "../../provider/host/initramfs/busybox.js";
 import { mustRun } from "./run-process.js";
 
 /**
@@ -33,7 +34,7 @@ export async function makeGuestRoot(directory: string, init: GuestInit = "comple
   await makeConsole(directory);
   if (init === "missing") return;
 
-  const busybox = await staticBusybox();
+  const { path: busybox } = await findBusybox("x86_64");
   await copyFile(busybox, join(directory, "bin/busybox"));
   await chmod(join(directory, "bin/busybox"), 0o755);
   const applets = (await mustRun(busybox, ["--list-full"])).split("\n").filter((path) => path !== "");
@@ -77,16 +78,4 @@ async function link(directory: string, path: string): Promise<void> {
 
 async function script(directory: string, body: string): Promise<void> {
   await writeFile(join(directory, "sbin/init"), `#!/bin/sh\n${body}\n`, { mode: 0o755 });
-}
-
-async function staticBusybox(): Promise<string> {
-  for (const path of ["/bin/busybox", "/usr/bin/busybox"]) {
-    try {
-      await access(path, constants.X_OK);
-      return path;
-    } catch {
-      // Looked for in the next place.
-    }
-  }
-  throw new Error("busybox is not installed: apt-get install busybox-static");
 }
