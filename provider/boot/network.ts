@@ -2,7 +2,7 @@
 
 import { isIPv4 } from "node:net";
 import type { Spec } from "../spec/spec.js";
-import type { GuestLink } from "./boot.js";
+import type { GuestLink, PortForward } from "./boot.js";
 
 /** The fixed addresses of QEMU's user network (QEMU manual, "Using the user mode network stack"). */
 export const userNetwork = {
@@ -38,11 +38,22 @@ export function seenFromGuest(address: string, link: GuestLink): string {
 }
 
 /**
- * The address under which this host reaches the server: the wildcard stands for the loopback, and so does the
- * host's own address on the guest's link.
+ * The address under which this host meets the server that the guest will meet: behind the host's address on a user
+ * network is 127.0.0.1, whichever loopback address was named.
  */
 export function seenFromHost(address: string, link: GuestLink): string {
-  return address === "0.0.0.0" || address === link.gatewayAddress ? "127.0.0.1" : address;
+  return isThisHost(address) || address === link.gatewayAddress ? "127.0.0.1" : address;
+}
+
+/** Whether two forwards listen on the same port of the host: the wildcard address takes it on every address. */
+export function takeSamePort(one: PortForward, other: PortForward): boolean {
+  return (
+    one.hostPort === other.hostPort &&
+    one.protocol === other.protocol &&
+    (one.hostAddress === other.hostAddress ||
+      one.hostAddress === "0.0.0.0" ||
+      other.hostAddress === "0.0.0.0")
+  );
 }
 
 /** Dotted netmask of a prefix length: 24 is `255.255.255.0`. */

@@ -1,0 +1,89 @@
+#!/usr/bin/env node
+/** `microvm`: looks after the VMs of this host when Pulumi is not at hand, or no longer agrees. */
+
+import { parseArgs } from "node:util";
+import { MicroVmError, messageOf } from "../errors.js";
+import { defaultStateDirectory } from "../host/state-directory.js";
+import { printConsole } from "./console.js";
+import { forgetVms, listVms, removeVms } from "./vms.js";
+
+const USAGE = `Usage: microvm COMMAND [OPTIONS]
+
+  ps                 list the VMs of this host
+  console NAME       print a VM's console log; --follow goes on until interrupted
+  rm NAME...         power VMs off and remove them, whoever they belong to
+  forget NAME...     give VMs up without ending them, so that Pulumi takes them as gone
+
+Options:
+  --state-directory DIR   where the VMs are (default: $XDG_STATE_HOME/pulumi-microvm,
+                          else ~/.local/state/pulumi-microvm)
+  --json                  ps: print JSON
+  -f, --follow            console: print what comes, too
+  -h, --help              print this
+`;
+
+/** What the commands share. */
+export interface CommandContext {
+  readonly stateDirectory: string;
+  /** Prints a line of the command's result. */
+  readonly print: (line: string) => void;
+}
+
+/**
+ * Runs one command line.
+ *
+ * @param words What follows the program's name.
+ * @returns Exit status: 0 done, 1 failed, 2 not understood.
+ */
+export async function main(words: readonly string[]): Promise<number> {
+  let parsed: ReturnType<typeof parse>;
+  try {
+    parsed = parse(words);
+  } catch (error) {
+    process.stderr.write(`microvm: ${messageOf(error)}\n\n${USAGE}`);
+    return 2;
+  }
+  const { values, positionals } = parsed;
+  const [command, ...names] = positionals;
+  const context: CommandContext = {
+    stateDirectory: values["state-directory"] ?? defaultStateDirectory(),
+    print: (line) => process.stdout.write(`${line}\n`),
+  };
+  if (values.help) {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  try {
+    if (command === "ps" && names.length === 0) return await listVms(context, values.json);
+    if (command === "console" && names[0] !== undefined && names.length === 1) {
+      return await printConsole(context, names[0], values.follow);
+    }
+    if (command === "rm" && names.length > 0) return await removeVms(context, names);
+    if (command === "forget" && names.length > 0) return await forgetVms(context, names);
+  } catch (error) {
+    if (!(error instanceof MicroVmError)) throw error;
+    process.stderr.write(`microvm: ${error.message}\n`);
+    return 1;
+  }
+  process.stderr.write(USAGE);
+  return 2;
+}
+
+function parse(words: readonly string[]) {
+  return parseArgs({
+    args: [...words],
+    allowPositionals: true,
+    options: {
+      "state-directory": { type: "string" },
+      json: { type: "boolean", default: false },
+      follow: { type: "boolean", short: "f", default: false },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+}
+
+async function run(): Promise<void> {
+  process.exitCode = await main(process.argv.slice(2));
+}
+
+if (require.main === module) void run();

@@ -1,0 +1,100 @@
+import { execFile } from "node:child_process";
+import { readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+
+import { describe, expect, it } from "vitest";
+
+import { claimName } from "../../../provider/host/claim.js";
+import { isForgotten } from "../../../provider/host/forgotten.js";
+import { vmPaths } from "../../../provider/host/paths.js";
+import { openStateDirectory } from "../../../provider/host/state-directory.js";
+import { temporaryFolder } from "../host/folders.js";
+import { sampleRecord, sampleWork } from "../host/sample-record.js";
+
+const PROGRAM = join(__dirname, "../../../provider/cli/microvm.ts");
+
+interface Outcome {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function microvm(stateDirectory: string, ...words: string[]): Promise<Outcome> {
+  const args = ["--import", "tsx", PROGRAM, "--state-directory", stateDirectory, ...words];
+  return new Promise((resolve) => {
+    execFile(process.execPath, args, (error, stdout, stderr) => {
+      resolve({ status: error === null ? 0 : Number(error.code), stdout, stderr });
+    });
+  });
+}
+
+/** A state directory with one VM that was never started. */
+async function withOneVm(): Promise<string> {
+  const { path } = await openStateDirectory(join(await temporaryFolder(), "state"));
+  await claimName(path, sampleRecord({ vmName: "web" }), sampleWork());
+  return path;
+}
+
+describe("microvm", () => {
+  it("prints its usage and fails with status 2 when it is not understood", async () => {
+    const folder = await temporaryFolder();
+    for (const words of [[], ["ps", "extra"], ["rm"], ["frobnicate"], ["--no-such-option"]]) {
+      const outcome = await microvm(folder, ...words);
+      expect(outcome.status, words.join(" ")).toBe(2);
+      expect(outcome.stderr).toContain("Usage: microvm COMMAND");
+    }
+    expect((await microvm(folder, "--help")).stdout).toContain("forget NAME");
+  });
+
+  it("lists nothing in a state directory that is not there", async () => {
+    const outcome = await microvm(join(await temporaryFolder(), "absent"), "ps");
+    expect(outcome.stdout.trim().split(/\s+/)).toEqual(["NAME", "STATE", "BACKEND", "PID", "ROOT", "OWNER"]);
+    expect(outcome.status).toBe(0);
+  });
+
+  it("lists a VM with its state and owner, as a table and as JSON", async () => {
+    const state = await withOneVm();
+    const { owner } = sampleRecord();
+    expect((await microvm(state, "ps")).stdout).toContain(owner.urn);
+    expect(JSON.parse((await microvm(state, "ps", "--json")).stdout)).toMatchObject([
+      { vmName: "web", state: "damaged", backend: "qemu", pid: "-", owner: owner.urn },
+    ]);
+  });
+
+  it("lists a VM whose record is torn, and removes it when asked to", async () => {
+    const state = await withOneVm();
+    await writeFile(vmPaths(state, "web").record, '{"version":1,"vmNa');
+    expect((await microvm(state, "ps")).stdout).toContain("unreadable");
+    expect((await microvm(state, "rm", "web")).stdout).toBe("web is removed\n");
+    expect(await readdir(state)).not.toContain("web");
+  });
+
+  it("removes a VM, and says so when there is none of a name", async () => {
+    const state = await withOneVm();
+    expect((await microvm(state, "rm", "web")).status).toBe(0);
+    expect(await readdir(state)).not.toContain("web");
+    const again = await microvm(state, "rm", "web");
+    expect(again).toMatchObject({ status: 1, stderr: `microvm: there is no VM web in ${state}\n` });
+  });
+
+  it("forgets a VM that is here, and one that never was", async () => {
+    const state = await withOneVm();
+    expect((await microvm(state, "forget", "web", "elsewhere")).status).toBe(0);
+    expect(await readdir(state)).not.toContain("web");
+    expect(await isForgotten(state, "web")).toBe(true);
+    expect(await isForgotten(state, "elsewhere")).toBe(true);
+  });
+
+  it("prints a console log without what could play on the terminal", async () => {
+    const state = await withOneVm();
+    await writeFile(vmPaths(state, "web").consoleLog, "one\r\n\u001b[2Jtwo\r\nthr\u0007ee");
+    expect((await microvm(state, "console", "web")).stdout).toBe("one\ntwo\nthree\n");
+    expect((await microvm(state, "console", "other")).status).toBe(1);
+  });
+
+  it("refuses a name that is no name", async () => {
+    const outcome = await microvm(await withOneVm(), "rm", "../web");
+    expect(outcome.status).toBe(1);
+    expect(outcome.stderr).toContain("vmName: expected one DNS label");
+  });
+});
