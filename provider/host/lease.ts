@@ -49,7 +49,7 @@ const HOLDER = "holder.json";
 const RETIRED = ".retired";
 
 /** Each further try means that another process took or gave back the same port in between. */
-const MOST_TRIES = 100;
+const MOST_TRIES = 50;
 
 /** Nobody is in the middle of taking or giving back a lease for that long. */
 const LEFTOVER_MILLISECONDS = 3_600_000;

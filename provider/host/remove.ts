@@ -1,6 +1,7 @@
 /** Removing a VM's folder, and what killed processes left in the state directory. */
 
-import { readdir, readFile, rename, rm } from "node:fs/promises";
+import { readFileSync, renameSync } from "node:fs";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 
 import { MicroVmError } from "../errors.js";
@@ -76,8 +77,7 @@ async function removeAs(stateDirectory: string, vmName: string, instance: string
   const aside = join(stateDirectory, `.removing-${instance ?? `unreadable-${vmName}`}`);
   try {
     await removeTree(aside);
-    await rename(directory, aside);
-    if (instance !== undefined) await assertInstance(aside, directory, instance);
+    if (!renameOwn(directory, aside, instance)) return;
     await syncDirectory(stateDirectory);
     await removeTree(aside);
   } catch (error) {
@@ -88,20 +88,29 @@ async function removeAs(stateDirectory: string, vmName: string, instance: string
 }
 
 /**
- * Another process may have removed the instance, and a third taken the name, between the look at the record and
- * the rename: then the folder goes back where it was.
+ * Renames the folder aside if it is the instance's. Another process may have removed the instance, and a third
+ * taken the name, since the caller looked: so look again after the rename, and put the other's folder back.
+ * Synchronous, to keep the moment short in which that folder is not where it belongs.
  */
-async function assertInstance(aside: string, directory: string, instance: string): Promise<void> {
-  const found = await readFile(join(aside, "vm.json"), "utf8").then(instanceIn, (error: unknown) => {
-    if (isAbsent(error)) return instance; // no record: what is left of this instance
+function renameOwn(directory: string, aside: string, instance: string | undefined): boolean {
+  const isOwn = (folder: string): boolean => {
+    const found = instance === undefined ? undefined : recordedInstance(folder);
+    return found === undefined || found === instance; // no record: what is left of this instance
+  };
+  if (!isOwn(directory)) return false;
+  renameSync(directory, aside);
+  if (isOwn(aside)) return true;
+  renameSync(aside, directory);
+  return false;
+}
+
+function recordedInstance(folder: string): unknown {
+  try {
+    return instanceIn(readFileSync(join(folder, "vm.json"), "utf8"));
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
     throw error;
-  });
-  if (found === instance) return;
-  await rename(aside, directory);
-  throw new MicroVmError(
-    "name-taken",
-    `${directory} was taken by another VM while it was being removed; run again`,
-  );
+  }
 }
 
 async function removeTree(path: string): Promise<void> {

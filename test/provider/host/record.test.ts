@@ -107,15 +107,15 @@ describe("a record", () => {
   it("is never torn for a reader while it is being written", async () => {
     const state = await temporaryFolder();
     const record = await claimed(state);
-    let writing = true;
+    const progress = { done: false };
     const writer = (async () => {
       for (let turn = 0; turn < 100; turn++) {
         await writeRecord(state, { ...record, boot: { ...record.boot, cmdline: "x".repeat(turn * 50) } });
       }
-      writing = false;
+      progress.done = true;
     })();
     let reads = 0;
-    while (writing) {
+    while (!progress.done) {
       expect((await readRecord(state, "web"))?.instance).toBe(record.instance);
       reads++;
     }
