@@ -12,7 +12,7 @@ import { gatherFacts } from "./preflight/facts.js";
 import { preflight } from "./preflight/preflight.js";
 import { specOf } from "./spec/check.js";
 import { factsOf, type CheckedInputs } from "./spec/checked.js";
-import { contextInputs, contextOf, keptDigests, programInputs } from "./spec/context.js";
+import { contextInputs, contextOf, keptDigests, programInputs, withoutSecrets } from "./spec/context.js";
 import type { Spec } from "./spec/spec.js";
 import { UNKNOWN, type Failure } from "./spec/validate.js";
 
@@ -43,16 +43,16 @@ export async function checkInputs(
   const context = contextOf(olds, news);
   const result = await specOf(programInputs(news), context);
   const stateDirectory = stateDirectoryOf(olds);
-  const gathered = await gatherFacts(result, { olds, kept: keptDigests(news), stateDirectory });
+  const gathered = await gatherFacts(result, { olds, kept: keptDigests(olds, news), stateDirectory });
   const failures: Failure[] = [...result.failures, ...gathered.failures];
-  const notices = [...gathered.notices];
+  const notices: string[] = [];
 
   const exists = Object.keys(olds).length > 0;
   const inputs: Record<string, unknown> = {
     ...result.values,
     ...Object.fromEntries([...result.unknown].map((name) => [name, UNKNOWN])),
     ...gathered.facts,
-    ...contextInputs(news),
+    ...contextInputs(olds, news),
     stateDirectory,
   };
   inputs["observed"] = exists
@@ -63,6 +63,13 @@ export async function checkInputs(
   inputs["disks"] = boot?.disks ?? UNKNOWN;
 
   const planned = exists ? plan(olds, inputs) : undefined;
+  const vmName = String(inputs["vmName"]);
+  notices.push(...gathered.notices.map((notice) => `${vmName}: ${notice}`));
+  for (const failure of gathered.bootFailures) {
+    // A VM that stays as it is does not boot from its sources again.
+    if (planned === undefined || planned.action === "replace") failures.push(failure);
+    else notices.push(`${vmName}: ${failure.input}: ${failure.text} (the VM keeps what it was made from)`);
+  }
   if (planned !== undefined && failures.length === 0) {
     failures.push(...planned.failures);
     if (planned.action === "replace" && context.createFirst) {
@@ -70,7 +77,8 @@ export async function checkInputs(
     }
     notices.push(...planned.notices);
   }
-  if (boot !== undefined && result.spec !== undefined && failures.length === 0) {
+  const isKnown = result.unknown.size === 0;
+  if (boot !== undefined && result.spec !== undefined && isKnown && failures.length === 0) {
     const found = await preflight({
       boot,
       backend: result.spec.backend,
@@ -78,11 +86,17 @@ export async function checkInputs(
       willBoot: willBoot(planned, inputs),
     });
     failures.push(...found.failures);
-    notices.push(...found.warnings.map((warning) => `${String(inputs["vmName"])}: ${warning}`));
+    notices.push(...found.warnings.map((warning) => `${vmName}: ${warning}`));
   }
   notices.push(...bootNotices(olds, inputs));
-  notices.forEach((notice) => printNotice(notice));
-  return { inputs, failures: failures.map((failure) => checkFailure(failure, context.secretInputs)) };
+  const { secretInputs } = context;
+  notices.forEach((notice) => printNotice(withoutSecrets(notice, news, secretInputs)));
+  return {
+    inputs,
+    failures: failures.map(({ input, text }) =>
+      checkFailure({ input, text: withoutSecrets(text, news, secretInputs) }, secretInputs),
+    ),
+  };
 }
 
 /** The boot configuration, when all that it is made from is right and known; a limit that it passes is a failure. */

@@ -134,7 +134,8 @@ const SHOWN_LENGTH = 80;
 /** A value as error messages show it: `"abc" (string)`, `70000 (number)`, `nothing`. */
 export function shown(value: unknown): string {
   if (value === undefined || value === null) return "nothing";
-  const text = JSON.stringify(value) ?? typeof value;
+  // JSON has no NaN and no Infinity.
+  const text = typeof value === "number" ? String(value) : (JSON.stringify(value) ?? typeof value);
   const kind = Array.isArray(value) ? "list" : typeof value;
   return `${text.length > SHOWN_LENGTH ? `${text.slice(0, SHOWN_LENGTH)}…` : text} (${kind})`;
 }

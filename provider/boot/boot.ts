@@ -57,7 +57,7 @@ export type Root =
       readonly type: "nfs";
       /** IPv4 address that the guest mounts from, as seen on its link. */
       readonly server: string;
-      /** IPv4 address and port under which this host reaches the same server. */
+      /** IPv4 address under which this host reaches the same server. */
       readonly hostServer: string;
       readonly port: number;
       readonly mountPort: number | "rpcbind";

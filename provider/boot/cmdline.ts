@@ -53,7 +53,7 @@ export function commandLine(parts: CommandLineParts): string {
     ...(spec.entryPoint === undefined ? [] : [`entry_point="${spec.entryPoint}"`]),
     ...spec.kernelArgs,
   ];
-  const unknown = 3 + (spec.entryPoint === undefined ? 0 : 1) + spec.kernelArgs.filter(isPassedToInit).length;
+  const unknown = words.filter(isPassedToInit).length;
   if (unknown > UNKNOWN_WORDS_LIMIT) {
     throw new MicroVmError(
       "invalid-input",
@@ -113,13 +113,16 @@ function withPrefix(address: string, link: GuestLink): string {
   return link.prefixLength === undefined ? address : `${address}/${link.prefixLength}`;
 }
 
-/** Words that any kernel takes for itself; what is not here counts as handed to init, to be on the safe side. */
+/**
+ * Words that any kernel takes for itself; what is not here counts as handed to init, to be on the safe side. `ip` and
+ * `nfsroot` are not: a kernel without IP_PNP and ROOT_NFS, which boots with our initramfs, does not know them.
+ */
 const KERNEL_WORDS = new Set(
   (
-    "acpi apparmor audit clocksource debug earlycon earlyprintk hugepages hugepagesz idle init initcall_debug " +
+    "acpi apparmor audit clocksource console debug earlycon earlyprintk hugepages hugepagesz idle init initcall_debug " +
     "isolcpus lockdown log_buf_len loglevel lsm maxcpus mem mitigations nmi_watchdog noapic nokaslr nolapic " +
     "nopti nosmp nowatchdog nr_cpus oops panic pci printk.time quiet random.trust_cpu reboot rcu_nocbs ro " +
-    "rootdelay rootwait rw selinux transparent_hugepage tsc"
+    "root rootdelay rootwait rw selinux transparent_hugepage tsc"
   ).split(" "),
 );
 

@@ -1,8 +1,10 @@
 /** What differs between two specs, per field, and what that means: replace, update or nothing. Pure. */
 
-import { guestLink, seenFromHost } from "../boot/network.js";
+import { posix } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import type { PortForward } from "../boot/boot.js";
+import { guestLink, seenFromHost, takeSamePort } from "../boot/network.js";
 import type { Failure } from "../spec/validate.js";
-import { UNKNOWN } from "../spec/validate.js";
 import { derivedFields, fields, isSame, type FieldName, type Policy, type Values } from "./fields.js";
 
 /** One field that differs. */
@@ -45,7 +47,7 @@ export function plan(olds: Values, news: Values): Plan {
   const repair = repairOf(news);
   if (repair !== undefined) changes.push({ field: "observed", policy: repair });
   const action = actionOf(changes);
-  return { action, changes, failures, notices: noticesOf(action, changes, olds) };
+  return { action, changes, failures, notices: noticesOf(action, changes, olds, news) };
 }
 
 function rows(): [string, { row: (typeof fields)[keyof typeof fields]; name: FieldName }][] {
@@ -79,11 +81,11 @@ function actionOf(changes: readonly Change[]): Plan["action"] {
   return changes.length === 0 ? "nothing" : "update";
 }
 
-function noticesOf(action: Plan["action"], changes: readonly Change[], olds: Values): string[] {
+function noticesOf(action: Plan["action"], changes: readonly Change[], olds: Values, news: Values): string[] {
   const name = String(olds["vmName"]);
   const disk = olds["statefulDiskMiB"];
   const notices: string[] = [];
-  if (action === "replace" && typeof disk === "number" && disk > 0 && olds["observed"] !== "gone") {
+  if (action === "replace" && typeof disk === "number" && disk > 0 && news["observed"] !== "gone") {
     notices.push(`${name}: the replace drops the stateful disk of ${disk} MiB and all that is on it.`);
   }
   if (action === "update" && changes.some((change) => change.policy === "grow")) {
@@ -102,24 +104,23 @@ export interface RootValues {
   readonly nfsPath?: unknown;
 }
 
-/** Whether two roots are, or may turn out to be, the same files. */
+/** Whether two roots are the same files. One that is not known yet is no other's: check runs again when it is. */
 export function sharesRoot(one: RootValues, other: RootValues): boolean {
-  if (one.useNfsRoot !== other.useNfsRoot) return false;
-  if (one.useNfsRoot !== true) return mayEqual(one.rootfs, other.rootfs);
-  return (
-    mayEqual(serverOf(one), serverOf(other)) &&
-    mayEqual(one.nfsPort, other.nfsPort) &&
-    mayEqual(one.nfsPath, other.nfsPath)
-  );
+  return isDeepStrictEqual(rootOf(one), rootOf(other));
 }
 
-function serverOf(root: RootValues): unknown {
-  const address = root.nfsServerAddress ?? root.nfsServer;
-  return typeof address === "string" ? seenFromHost(address, guestLink({ ip: "static" })) : address;
+function rootOf(values: RootValues): unknown {
+  if (values.useNfsRoot !== true) return pathOf(values.rootfs);
+  const address = values.nfsServerAddress ?? values.nfsServer;
+  return [
+    typeof address === "string" ? seenFromHost(address, guestLink({ ip: "static" })) : address,
+    values.nfsPort,
+    pathOf(values.nfsPath),
+  ];
 }
 
-function mayEqual(one: unknown, other: unknown): boolean {
-  return one === other || one === UNKNOWN || other === UNKNOWN;
+function pathOf(path: unknown): unknown {
+  return typeof path === "string" ? posix.join(path, "/") : path;
 }
 
 /**
@@ -127,6 +128,8 @@ function mayEqual(one: unknown, other: unknown): boolean {
  * guests at once, and a name or a host port belongs to one.
  */
 export function createFirstFailures(olds: Values, news: Values): Failure[] {
+  // The repair of a VM that is no longer there: nothing stands beside the new one.
+  if (news["observed"] === "gone") return [];
   const failures: Failure[] = [];
   const refuse = (input: string, what: string) =>
     failures.push({
@@ -135,16 +138,16 @@ export function createFirstFailures(olds: Values, news: Values): Failure[] {
     });
   if (olds["vmName"] === news["vmName"]) refuse("vmName", `both are called ${String(news["vmName"])}`);
   if (sharesRoot(olds, news))
-    refuse(news["useNfsRoot"] === true ? "nfsPath" : "rootfs", "both write one root");
-  const taken = new Set(portsOf(olds));
-  for (const port of portsOf(news)) if (taken.has(port)) refuse("portForwards", `both use host port ${port}`);
+    refuse(news["useNfsRoot"] === true ? "nfsPath" : "rootfs", "both have one root");
+  const taken = forwardsOf(olds);
+  for (const forward of forwardsOf(news)) {
+    if (!taken.some((other) => takeSamePort(forward, other))) continue;
+    refuse("portForwards", `both use host port ${forward.hostPort}/${forward.protocol}`);
+  }
   return failures;
 }
 
-function portsOf(values: Values): string[] {
+function forwardsOf(values: Values): readonly PortForward[] {
   const forwards = values["portForwards"];
-  if (!Array.isArray(forwards)) return [];
-  return forwards.map(
-    (forward: { protocol?: string; hostPort?: number }) => `${forward.hostPort}/${forward.protocol}`,
-  );
+  return Array.isArray(forwards) ? forwards : [];
 }

@@ -30,6 +30,11 @@ export type FactValues = {
 export interface GatheredFacts {
   readonly facts: FactValues;
   readonly failures: readonly Failure[];
+  /**
+   * What stands in the way of a boot, and is no concern of a VM that stays as it is: a kernel file that has gone since
+   * the VM was made, or that lacks what the boot needs.
+   */
+  readonly bootFailures: readonly Failure[];
   readonly notices: readonly string[];
 }
 
@@ -48,11 +53,12 @@ export async function gatherFacts(result: SpecResult, before: KnownBefore): Prom
   const wrong = new Set(result.failures.map((failure) => failure.input.split(".")[0]));
   const facts: FactValues = {};
   const failures: Failure[] = [];
+  const bootFailures: Failure[] = [];
   const notices: string[] = [];
   const usable = <Name extends keyof InputValues>(name: Name): InputValues[Name] | undefined =>
     wrong.has(name) || result.unknown.has(name) ? undefined : values[name];
 
-  /** A file or server of an unchanged VM that has gone since is no reason to fail: nothing will boot from it. */
+  /** Of a file or server that has gone since the VM was made, the VM keeps what is known. */
   const find = async <Name extends keyof FactValues>(
     input: keyof InputValues,
     fact: Name,
@@ -66,7 +72,7 @@ export async function gatherFacts(result: SpecResult, before: KnownBefore): Prom
       const old = before.olds[fact] as FactValues[Name];
       if (old !== undefined && before.olds[input] === values[input]) {
         facts[fact] = old;
-        notices.push(`${input}: ${text} (the VM keeps what it was made from)`);
+        bootFailures.push({ input, text });
       } else {
         failures.push({ input, text });
       }
@@ -85,13 +91,25 @@ export async function gatherFacts(result: SpecResult, before: KnownBefore): Prom
     nfsServer &&
       find("nfsServer", "nfsServerAddress", () => resolveServer(nfsServer, inUseOf(before.olds, nfsServer))),
   ]);
-  if (kernel !== undefined && facts.kernelSha256 !== undefined && failures.length === 0) {
-    const bootable = await kernelFacts(result, facts.kernelSha256, before);
-    Object.assign(facts, bootable.facts);
-    failures.push(...bootable.failures);
-    notices.push(...bootable.notices);
-  }
-  return { facts, failures, notices };
+  if (kernel === undefined || failures.length > 0) return { facts, failures, bootFailures, notices };
+  const keepsKernel =
+    before.kept.kernelSha256 !== undefined || bootFailures.some((failure) => failure.input === "kernel");
+  const generated = keepsKernel
+    ? keptInitramfs(result, before.olds)
+    : await kernelFacts(result, facts, before);
+  return {
+    facts: { ...facts, ...generated.facts },
+    failures: [...failures, ...(generated.failures ?? [])],
+    bootFailures: [...bootFailures, ...(generated.bootFailures ?? [])],
+    notices: [...notices, ...(generated.notices ?? [])],
+  };
+}
+
+/** The initramfs that was made for a kernel which cannot, or need not, be looked at again. */
+function keptInitramfs({ values }: SpecResult, olds: KnownBefore["olds"]): Partial<GatheredFacts> {
+  if (values.initramfs !== undefined || typeof olds["generatedInitramfs"] !== "string") return {};
+  const { initramfsSha256, generatedInitramfs } = olds as FactValues;
+  return { facts: { initramfsSha256, generatedInitramfs } };
 }
 
 function inUseOf(olds: KnownBefore["olds"], server: string): string | undefined {
@@ -110,24 +128,15 @@ async function imageDigest(path: string, stateDirectory: string): Promise<string
 /** Whether the kernel boots by itself, and the initramfs that is made when it does not. */
 async function kernelFacts(
   result: SpecResult,
-  kernelSha256: string,
+  { kernelSha256 }: FactValues,
   before: KnownBefore,
-): Promise<GatheredFacts> {
+): Promise<Partial<GatheredFacts>> {
   const { values, unknown } = result;
-  const nothing: GatheredFacts = { facts: {}, failures: [], notices: [] };
   const decisive = ["useNfsRoot", "ip", "initramfs", "backend", "statefulDiskMiB"] as const;
-  if (decisive.some((name) => unknown.has(name)) || values.backend?.type !== "qemu") return nothing;
-  if (before.kept.initramfsSha256 !== undefined && values.initramfs === undefined) {
-    return {
-      ...nothing,
-      facts: {
-        initramfsSha256: before.kept.initramfsSha256,
-        generatedInitramfs: before.kept.generatedInitramfs,
-      },
-    };
-  }
-  const unchanged = before.olds["kernelSha256"] === kernelSha256;
-  const mode = unchanged ? "warn" : (values.preflight ?? "error");
+  if (decisive.some((name) => unknown.has(name)) || values.backend?.type !== "qemu") return {};
+  if (before.kept.initramfsSha256 !== undefined) return keptInitramfs(result, before.olds);
+  const isOld = before.olds["kernelSha256"] === kernelSha256;
+  const mode = values.preflight ?? "warn"; // not known in this preview
   try {
     const kernel = await inspectKernel(values.kernel ?? "");
     const disks = (values.statefulDiskMiB ?? 0) > 0;
@@ -139,18 +148,24 @@ async function kernelFacts(
       overlay: disks && values.useNfsRoot !== true,
       ownInitramfs: values.initramfs !== undefined,
     });
-    const notices = verdict.remarks.map((remark) => `kernel: ${remark}`);
+    // Of a VM that runs already, the remarks have been read.
+    const remarks = mode === "off" || isOld ? [] : verdict.remarks.map((remark) => `kernel: ${remark}`);
     switch (verdict.kind) {
       case "boots":
-        return { ...nothing, notices: mode === "off" ? [] : notices };
-      case "unknown":
-        notices.push(`kernel: not checked whether it can mount the root: ${verdict.reason}`);
-        return { ...nothing, notices: mode === "off" ? [] : notices };
-      case "cannot":
-        return finding(mode, {
+        return { notices: remarks };
+      case "unknown": {
+        const unchecked = `kernel: not checked whether it can mount the root: ${verdict.reason}`;
+        return { notices: mode === "off" || isOld ? [] : [...remarks, unchecked] };
+      }
+      case "cannot": {
+        const lacks = verdict.missing.map(describeLack).join("; ");
+        const failure = {
           input: "kernel",
-          text: `cannot boot this root: ${verdict.missing.map(describeLack).join("; ")}. Use a kernel that has them`,
-        });
+          text: `cannot boot this root: ${lacks}. Use a kernel that has them`,
+        };
+        if (mode === "error") return { bootFailures: [failure] };
+        return { notices: mode === "off" || isOld ? [] : [`kernel: ${failure.text}`] };
+      }
       case "initramfs": {
         const made = await ensureInitramfs({
           facts: kernel,
@@ -158,31 +173,19 @@ async function kernelFacts(
           optionalModules: verdict.optionalModules,
           cacheDirectory: join(before.stateDirectory, ".cache"),
         });
-        return { ...nothing, facts: { initramfsSha256: made.sha256, generatedInitramfs: made.path } };
+        return {
+          facts: { initramfsSha256: made.sha256, generatedInitramfs: made.path },
+          notices: remarks,
+        };
       }
       default:
         return verdict satisfies never;
     }
   } catch (error) {
     if (!(error instanceof MicroVmError)) throw error;
-    if (unchanged) {
-      return {
-        ...nothing,
-        facts: {
-          initramfsSha256: before.olds["initramfsSha256"] as string | undefined,
-          generatedInitramfs: before.olds["generatedInitramfs"] as string | undefined,
-        },
-        notices: [`${error.message} (the VM keeps what it was made from)`],
-      };
-    }
-    return { ...nothing, failures: [{ input: "kernel", text: error.message.replace("kernel: ", "") }] };
+    const failure = { input: "kernel", text: error.message.replace("kernel: ", "") };
+    return isOld
+      ? { ...keptInitramfs(result, before.olds), bootFailures: [failure] }
+      : { failures: [failure] };
   }
-}
-
-function finding(mode: "error" | "warn" | "off", failure: Failure): GatheredFacts {
-  return {
-    facts: {},
-    failures: mode === "error" ? [failure] : [],
-    notices: mode === "warn" ? [`${failure.input}: ${failure.text}`] : [],
-  };
 }

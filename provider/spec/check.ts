@@ -5,7 +5,7 @@ import { withTransferSizes } from "../boot/cmdline.js";
 import { MicroVmError } from "../errors.js";
 import { readConfigFile, type ConfigFileValues } from "./config-file.js";
 import { defaultMountPort, defaults, withPanic } from "./defaults.js";
-import { generatedName, rootDigest } from "./identity.js";
+import { generatedName, rootDigest, rootInputs } from "./identity.js";
 import { crossFieldFailures } from "./rules.js";
 import type { InputName, InputValues } from "./schema.js";
 import type { Spec } from "./spec.js";
@@ -18,13 +18,16 @@ export interface ResourceContext {
   readonly createFirst: boolean;
   /** Names of inputs that are Pulumi secrets. */
   readonly secretInputs: ReadonlySet<string>;
-  /** The generated name of the VM that exists already, kept when an alias gives its resource a new URN. */
-  readonly keptName?: string;
+  /** The VM that exists already, if its name was generated: kept when an alias gives its resource a new URN. */
+  readonly generatedBefore?: { readonly vmName: string; readonly rootDigest: string };
 }
 
 /** Inputs after the first stage. */
 export interface SpecResult {
-  /** Present when every input is right and known. */
+  /**
+   * Present when every input is right and those that decide the command line and the disks are known. Another that is
+   * unknown stands at its default here: see `unknown`.
+   */
   readonly spec?: Spec;
   /** Values after defaults, as far as they are known. */
   readonly values: InputValues;
@@ -48,15 +51,8 @@ const shownInClear: readonly InputName[] = [
   "rootfs",
 ];
 
-const rootInputs: readonly InputName[] = [
-  "useNfsRoot",
-  "nfsServer",
-  "nfsPort",
-  "nfsPath",
-  "nfsMountPort",
-  "nfsOptions",
-  "rootfs",
-];
+/** Inputs that decide the command line and the disks. */
+const bootInputs: readonly InputName[] = [...shownInClear, "kernel", "initramfs", "vcpus", "statefulDiskMiB"];
 
 /** Inputs that a config.yaml can give. */
 const configFileInputs: readonly InputName[] = [
@@ -82,12 +78,12 @@ export async function specOf(
   const values: InputValues = { ...given.values };
 
   if (unknown.has("configFile")) {
-    for (const name of configFileInputs) if (inputs[name] === undefined) unknown.add(name);
+    for (const name of configFileInputs) if (isAbsent(inputs[name])) unknown.add(name);
   } else if (values.configFile !== undefined) {
     failures.push(...(await takeConfigFile(values.configFile, values, inputs)));
   }
 
-  failures.push(...serverWithoutNfsRoot(given.values, values, unknown));
+  failures.push(...serverWithoutNfsRoot(inputs, values, unknown));
   fillDefaults(values, unknown);
   nameVm(values, unknown, context);
   // A rule that meets an input which was wrong by itself would only say so again.
@@ -95,8 +91,12 @@ export async function specOf(
   failures.push(
     ...crossFieldFailures({ values, unknown }).filter((failure) => !wrong.has(failure.input.split(".")[0])),
   );
-  const complete = failures.length === 0 && unknown.size === 0;
-  return { spec: complete ? specFrom(values) : undefined, values, unknown, failures };
+  const decided = failures.length === 0 && !bootInputs.some((name) => unknown.has(name));
+  return { spec: decided ? specFrom(values) : undefined, values, unknown, failures };
+}
+
+function isAbsent(value: unknown): boolean {
+  return value === undefined || value === null;
 }
 
 function secretFailures(secret: ReadonlySet<string>): Failure[] {
@@ -128,9 +128,9 @@ async function takeConfigFile(
   const absent = Object.entries(file).filter(
     ([name, value]) =>
       value !== undefined &&
-      (inputs[name] === undefined || inputs[name] === null) &&
+      isAbsent(inputs[name]) &&
       // The file's initramfs is Arrakis' own: it mounts /dev/vda and never reaches an NFS root.
-      !(name === "initramfs" && useNfsRoot === true),
+      !(name === "initramfs" && useNfsRoot !== undefined && useNfsRoot !== false),
   );
   const checked = validateInputs(Object.fromEntries(absent), new Set());
   Object.assign(values, checked.values);
@@ -139,12 +139,11 @@ async function takeConfigFile(
 
 /** A server that is named while the root resolves to a disk would be ignored in silence. */
 function serverWithoutNfsRoot(
-  given: InputValues,
+  inputs: Readonly<Record<string, unknown>>,
   values: InputValues,
   unknown: ReadonlySet<InputName>,
 ): Failure[] {
-  if (unknown.has("useNfsRoot") || values.useNfsRoot === true) return [];
-  if (given.nfsServer === undefined && !unknown.has("nfsServer")) return [];
+  if (unknown.has("useNfsRoot") || values.useNfsRoot === true || isAbsent(inputs["nfsServer"])) return [];
   return [
     {
       input: "nfsServer",
@@ -177,14 +176,14 @@ function fillDefaults(values: InputValues, unknown: Set<InputName>): void {
 
 function nameVm(values: InputValues, unknown: Set<InputName>, context: ResourceContext): void {
   if (values.vmName !== undefined || unknown.has("vmName")) return;
-  const { urn } = context.owner;
-  if (!context.createFirst) {
-    values.vmName = context.keptName ?? generatedName(urn);
-  } else if (rootInputs.some((name) => unknown.has(name))) {
+  const { owner, createFirst, generatedBefore: before } = context;
+  if (createFirst && rootInputs.some((name) => unknown.has(name))) {
     unknown.add("vmName");
-  } else {
-    values.vmName = generatedName(urn, rootDigest(rootInputs.map((name) => values[name] ?? null)));
+    return;
   }
+  const digest = createFirst ? rootDigest(values) : undefined;
+  const isKept = before !== undefined && (digest === undefined || digest === before.rootDigest);
+  values.vmName = isKept ? before.vmName : generatedName(owner.urn, digest);
 }
 
 function specFrom(values: InputValues): Spec {
@@ -196,5 +195,5 @@ function specFrom(values: InputValues): Spec {
     maxMemoryMiB: _____,
     ...spec
   } = values;
-  return spec as Spec;
+  return { ...defaults, ...spec } as Spec;
 }

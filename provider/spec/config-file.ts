@@ -7,6 +7,9 @@ import { MicroVmError, messageOf, shown } from "../errors.js";
 import type { InputName } from "./schema.js";
 import { valueAt } from "./validate.js";
 
+/** An empty text is Arrakis' own way to say nothing. */
+const text = z.string().transform((value) => (value === "" ? undefined : value));
+
 /** YAML of Arrakis writes numbers as strings, too: "2048". */
 const number = z.union([
   z.int(),
@@ -17,13 +20,13 @@ const number = z.union([
 ]);
 
 const restServer = z.object({
-  kernel: z.string().optional(),
-  rootfs: z.string().optional(),
-  initramfs: z.string().optional(),
+  kernel: text.optional(),
+  rootfs: text.optional(),
+  initramfs: text.optional(),
   nfs_enabled: z.boolean().optional(),
-  nfs_server: z.string().optional(),
+  nfs_server: text.optional(),
   nfs_port: number.optional(),
-  nfs_path: z.string().optional(),
+  nfs_path: text.optional(),
   stateful_size_in_mb: number.optional(),
 });
 

@@ -6,8 +6,8 @@ import type { FactValues } from "../preflight/facts.js";
 import type { Owner } from "../backends/backend.js";
 import type { ResourceContext } from "./check.js";
 import { derivedNames } from "./checked.js";
-import { generatedName } from "./identity.js";
-import { isInputName, UNKNOWN } from "./validate.js";
+import { generatedName, rootDigest } from "./identity.js";
+import { isInputName } from "./validate.js";
 
 type Values = Readonly<Record<string, unknown>>;
 
@@ -35,15 +35,22 @@ export function contextOf(olds: Values, news: Values): ResourceContext {
       input: "owner",
     });
   }
-  const before = ownerOf(olds);
-  const wasGenerated = before !== undefined && olds["vmName"] === generatedName(before.urn);
   const secret = news["secretInputs"];
   return {
     owner,
     createFirst: news["createFirst"] === true,
     secretInputs: new Set(Array.isArray(secret) ? secret.map(String) : []),
-    keptName: wasGenerated ? String(olds["vmName"]) : undefined,
+    generatedBefore: generatedBefore(olds),
   };
+}
+
+function generatedBefore(olds: Values): ResourceContext["generatedBefore"] {
+  const { urn } = ownerOf(olds) ?? {};
+  const { vmName } = olds;
+  if (urn === undefined || typeof vmName !== "string") return undefined;
+  const digest = rootDigest(olds);
+  const isGenerated = vmName === generatedName(urn) || vmName === generatedName(urn, digest);
+  return isGenerated ? { vmName, rootDigest: digest } : undefined;
 }
 
 /** The owner in checked inputs or news, if there is one. */
@@ -52,19 +59,24 @@ export function ownerOf(values: Values): Owner | undefined {
   return result.success ? result.data : undefined;
 }
 
-/** What of the SDK's inputs goes into the checked ones. */
-export function contextInputs(news: Values): Values {
+/**
+ * What of the SDK's inputs goes into the checked ones. An alias, or a program that has moved, makes no new owner: the
+ * one in the VM's record stays until the VM goes.
+ */
+export function contextInputs(olds: Values, news: Values): Values {
   return {
-    owner: news["owner"],
+    owner: ownerOf(olds) ?? news["owner"],
     ...(news["createFirst"] === true ? { createFirst: true } : {}),
   };
 }
 
-/** Digests that the engine fed back under `ignoreChanges`. The SDK itself never sends any. */
-export function keptDigests(news: Values): FactValues {
+/**
+ * Digests that the engine fed back under `ignoreChanges`: those of the VM that exists. The SDK itself never sends any.
+ */
+export function keptDigests(olds: Values, news: Values): FactValues {
   const text = (name: keyof FactValues) => {
     const value = news[name];
-    return typeof value === "string" && value !== UNKNOWN ? value : undefined;
+    return typeof value === "string" && value === olds[name] ? value : undefined;
   };
   return {
     kernelSha256: text("kernelSha256"),
@@ -72,6 +84,14 @@ export function keptDigests(news: Values): FactValues {
     generatedInitramfs: text("generatedInitramfs"),
     rootfsDigest: text("rootfsDigest"),
   };
+}
+
+/** A text for the terminal without the values of secrets: a message about a file has its path in it. */
+export function withoutSecrets(text: string, inputs: Values, secret: ReadonlySet<string>): string {
+  return [...secret].reduce((shown, name) => {
+    const value = inputs[name];
+    return typeof value === "string" && value !== "" ? shown.replaceAll(value, "[secret]") : shown;
+  }, text);
 }
 
 /** The checked inputs within a resource's outputs. */

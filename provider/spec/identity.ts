@@ -1,6 +1,7 @@
 /** What a VM is called when the program does not say. */
 
 import { createHash } from "node:crypto";
+import type { InputName } from "./schema.js";
 
 const LABEL_LIMIT = 63;
 
@@ -18,9 +19,20 @@ export function generatedName(urn: string, digest?: string): string {
   return `${label.slice(0, LABEL_LIMIT - suffix.length - 1).replace(/-$/, "") || "vm"}-${suffix}`;
 }
 
+/** Inputs that say which files a root is and how they are mounted. */
+export const rootInputs = [
+  "useNfsRoot",
+  "nfsServer",
+  "nfsPort",
+  "nfsPath",
+  "nfsMountPort",
+  "nfsOptions",
+  "rootfs",
+] as const satisfies readonly InputName[];
+
 /** 8 hex digits that differ when any of the values that name a root differs. */
-export function rootDigest(root: readonly unknown[]): string {
-  return sha256(JSON.stringify(root)).slice(0, 8);
+export function rootDigest(values: Readonly<Record<string, unknown>>): string {
+  return sha256(JSON.stringify(rootInputs.map((name) => values[name] ?? null))).slice(0, 8);
 }
 
 function sha256(text: string): string {

@@ -1,7 +1,7 @@
 /** The second half of check: rules that need more than one input, over the values that are known. */
 
 import { isIPv4 } from "node:net";
-import { isThisHost, userNetwork } from "../boot/network.js";
+import { isThisHost, takeSamePort, userNetwork } from "../boot/network.js";
 import { shown } from "../errors.js";
 import type { InputName, InputValues } from "./schema.js";
 import type { Failure } from "./validate.js";
@@ -20,6 +20,10 @@ const RESERVED_WORDS: Readonly<Record<string, string>> = {
   ip: "`ip` decides it",
   console: "the console is where the evidence comes from",
   rdinit: "the initramfs decides it",
+  gateway_ip: "it is set already",
+  guest_ip: "it is set already",
+  vm_name: "vmName decides it",
+  entry_point: "entryPoint decides it",
   "--": "what follows it would not be the kernel's",
 };
 
@@ -39,6 +43,11 @@ const RESERVED_NFS_OPTIONS: Readonly<Record<string, string>> = {
   lock: "no lock manager runs before the root is mounted",
   addr: "nfsServer decides it",
   mountaddr: "nfsServer decides it",
+  mounthost: "nfsServer decides it",
+  mountvers: "the root is NFS version 3",
+  mountproto: "the root is mounted over TCP",
+  minorversion: "the root is NFS version 3",
+  rdma: "the root is mounted over TCP",
 };
 
 /** The lowest loglevel at which the kernel's lines that prove a root (KERN_INFO, 6) reach the console. */
@@ -115,9 +124,9 @@ function reservedNfsOptionFailures({ nfsOptions }: InputValues): Failure[] {
 function hiddenEvidenceFailures({ values, unknown }: KnownValues): Failure[] {
   if (unknown.has("readiness") || values.readiness?.console !== undefined) return [];
   const hiding = (values.kernelArgs ?? []).find((word) => {
-    if (word === "quiet") return true;
-    const level = /^loglevel=(\d+)$/.exec(word)?.[1];
-    return level !== undefined && Number(level) < EVIDENCE_LOGLEVEL;
+    // The kernel reads a level such as 4,x as 4: what is not plainly high enough counts as low.
+    if (word.startsWith("loglevel=")) return !(Number(word.slice(9)) >= EVIDENCE_LOGLEVEL);
+    return word === "quiet";
   });
   if (hiding === undefined) return [];
   return [
@@ -131,21 +140,13 @@ function hiddenEvidenceFailures({ values, unknown }: KnownValues): Failure[] {
 function portForwardFailures({ portForwards }: InputValues): Failure[] {
   const forwards = portForwards ?? [];
   return forwards.flatMap((forward, index) => {
-    const twin = forwards.slice(0, index).find(
-      (other) =>
-        other.hostPort === forward.hostPort &&
-        other.protocol === forward.protocol &&
-        // A listener on the wildcard address takes the port on every address.
-        (other.hostAddress === forward.hostAddress ||
-          other.hostAddress === "0.0.0.0" ||
-          forward.hostAddress === "0.0.0.0"),
-    );
-    return twin === undefined
+    const twin = forwards.slice(0, index).findIndex((other) => takeSamePort(forward, other));
+    return twin === -1
       ? []
       : [
           {
             input: `portForwards.${index}.hostPort`,
-            text: `expected a port that no other forward uses, got ${forward.hostPort} twice (${forward.protocol})`,
+            text: `expected a port that no other forward uses, got that of portForwards.${twin}`,
           },
         ];
   });

@@ -6,8 +6,7 @@
 import { isIPv4 } from "node:net";
 import { z } from "zod";
 
-const integer = (min: number, max: number) => {
-  const error = `an integer from ${min} to ${max}`;
+const integer = (min: number, max: number, error = `an integer from ${min} to ${max}`) => {
   return z.int({ error }).min(min, { error }).max(max, { error });
 };
 
@@ -33,9 +32,8 @@ const HOST_NAME =
 const hostPath = z
   .string({ error: "an absolute path" })
   .startsWith("/", { error: "an absolute path" })
-  .max(4095, { error: "a path of at most 4095 bytes (PATH_MAX)" })
-  // oxlint-disable-next-line no-control-regex -- control characters are what is refused
-  .regex(/^[^\x00-\x1f\x7f]*$/, { error: "a path without control characters" });
+  .refine((text) => Buffer.byteLength(text) <= 4095, { error: "a path of at most 4095 bytes (PATH_MAX)" })
+  .regex(/^\P{Cc}*$/u, { error: "a path without control characters" });
 
 const nfsServer = z
   .string({ error: "a host name or an IPv4 address" })
@@ -49,6 +47,7 @@ const nfsPath = z
   .startsWith("/", { error: "an absolute path" })
   .max(1024, { error: "a path of at most 1024 bytes (MNTPATHLEN, RFC 1813)" })
   .refine((text) => !text.includes("%"), { error: "a path without %: the kernel would substitute it" })
+  .refine((text) => !text.split("/").includes(".."), { error: "a path without .. in it" })
   .regex(/^[\x21\x23-\x26\x28-\x2b\x2d-\x5b\x5d-\x7e]*$/, {
     error: "a path of printable ASCII without blanks, quotes, commas and backslashes",
   });
@@ -61,8 +60,14 @@ const nfsOptions = z
 
 const word = matching("a word of printable ASCII without blanks, quotes and backslashes", WORD);
 
-const nfsMountPort = z.union([z.int().min(1).max(65535), z.literal("rpcbind")], {
-  error: 'an integer from 1 to 65535, or "rpcbind"',
+const PORT_OR_RPCBIND = 'an integer from 1 to 65535, or "rpcbind"';
+const nfsMountPort = z.union([integer(1, 65535, PORT_OR_RPCBIND), z.literal("rpcbind")], {
+  error: PORT_OR_RPCBIND,
+});
+
+const DISK_SIZE = "0 for no disk, or an integer from 16 to 16777216";
+const statefulDiskMiB = z.union([z.literal(0), integer(16, 16 * 1024 * 1024, DISK_SIZE)], {
+  error: DISK_SIZE,
 });
 
 const ip = z
@@ -104,23 +109,25 @@ const readiness = z.strictObject(
   { error: "an object { timeoutSeconds?, console? }" },
 );
 
-const qemu = z.strictObject({
-  type: z.literal("qemu"),
-  machine: choice("q35", "microvm").default("q35"),
-  accelerator: choice("auto", "kvm", "tcg").default("auto"),
-  binary: hostPath.optional(),
-});
+const qemu = z.strictObject(
+  {
+    type: z.literal("qemu"),
+    machine: choice("q35", "microvm").default("q35"),
+    accelerator: choice("auto", "kvm", "tcg").default("auto"),
+    binary: hostPath.optional(),
+  },
+  { error: 'an object { type: "qemu", machine?, accelerator?, binary? }' },
+);
 
-const cloudHypervisor = z.strictObject({
-  type: z.literal("cloud-hypervisor"),
-  binary: hostPath.optional(),
-  apiSocket: hostPath.optional(),
-});
+const cloudHypervisor = z.strictObject(
+  { type: z.literal("cloud-hypervisor"), binary: hostPath.optional(), apiSocket: hostPath.optional() },
+  { error: 'an object { type: "cloud-hypervisor", binary?, apiSocket? }' },
+);
 
-const arrakis = z.strictObject({
-  type: z.literal("arrakis"),
-  url: z.url({ protocol: /^https?$/, error: "an http or https URL" }),
-});
+const arrakis = z.strictObject(
+  { type: z.literal("arrakis"), url: z.url({ protocol: /^https?$/, error: "an http or https URL" }) },
+  { error: 'an object { type: "arrakis", url }' },
+);
 
 const backend = z.discriminatedUnion("type", [qemu, cloudHypervisor, arrakis], {
   error: 'an object whose type is "qemu", "cloud-hypervisor" or "arrakis"',
@@ -161,18 +168,7 @@ export const schemas = {
   memoryMiB: integer(32, 16 * 1024 * 1024),
   maxVcpus: integer(1, 255),
   maxMemoryMiB: integer(32, 16 * 1024 * 1024),
-  statefulDiskMiB: z.union(
-    [
-      z.literal(0),
-      z
-        .int()
-        .min(16)
-        .max(16 * 1024 * 1024),
-    ],
-    {
-      error: "0 for no disk, or an integer from 16 to 16777216",
-    },
-  ),
+  statefulDiskMiB,
   portForwards: z.array(portForward, { error: "a list of { hostPort, guestPort, protocol?, hostAddress? }" }),
   network,
   guestAccess: choice("internet", "nfs-only"),

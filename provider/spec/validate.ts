@@ -67,7 +67,7 @@ export function validateInputs(
       values[name] = result.data;
       continue;
     }
-    for (const issue of result.error.issues) {
+    for (const issue of firstOfEachPath(result.error.issues)) {
       failures.push(failureOf(name, value, issue, secret.has(name)));
     }
   }
@@ -82,15 +82,27 @@ interface Issue {
   readonly keys?: readonly string[];
 }
 
+/** More would only push the first ones off the screen. */
+const MOST_ISSUES_OF_AN_INPUT = 5;
+
+/** A port of 2^60 is too large in two ways: a person is told once. */
+function firstOfEachPath(issues: readonly Issue[]): Issue[] {
+  const byPath = new Map<string, Issue>();
+  for (const issue of issues) {
+    const path = issue.path.join(".");
+    if (!byPath.has(path)) byPath.set(path, issue);
+    if (byPath.size === MOST_ISSUES_OF_AN_INPUT) break;
+  }
+  return [...byPath.values()];
+}
+
 function failureOf(name: InputName, value: unknown, issue: Issue, secret: boolean): Failure {
   const input = [name, ...issue.path].map(String).join(".");
-  const found = secret ? "a secret value" : shown(valueAt(value, issue.path));
   if (issue.code === "unrecognized_keys") {
-    return {
-      input,
-      text: `unknown field ${issue.keys?.map((key) => `"${key}"`).join(", ")}; ${issue.message}`,
-    };
+    const fields = issue.keys?.map((key) => JSON.stringify(key)).join(", ");
+    return { input, text: `expected ${issue.message}, got the unknown field ${fields}` };
   }
+  const found = secret ? "a secret value" : shown(valueAt(value, issue.path));
   return { input, text: `expected ${issue.message}, got ${found}` };
 }
 
