@@ -4,7 +4,7 @@ import type { Backend } from "./backends/backend.js";
 import { bootConfiguration, type BootConfiguration } from "./boot/boot.js";
 import { guestLink, isThisHost } from "./boot/network.js";
 import { MicroVmError } from "./errors.js";
-import { printNotice } from "./notice.js";
+import { printOnce } from "./notice.js";
 import { observedInput, stateDirectoryOf } from "./observed.js";
 import type { Values } from "./plan/fields.js";
 import { createFirstFailures, plan, type Plan } from "./plan/plan.js";
@@ -56,7 +56,7 @@ export async function checkInputs(
     stateDirectory,
   };
   inputs["observed"] = exists
-    ? await observedInput(olds, inputs, () => backendOf(olds), printNotice)
+    ? await observedInput(olds, inputs, () => backendOf(olds), printOnce)
     : inputs["powerState"];
   const boot = bootOf(failures, result.spec, inputs as unknown as CheckedInputs);
   inputs["cmdline"] = boot?.cmdline ?? UNKNOWN;
@@ -90,7 +90,7 @@ export async function checkInputs(
   }
   notices.push(...bootNotices(olds, inputs));
   const { secretInputs } = context;
-  notices.forEach((notice) => printNotice(withoutSecrets(notice, news, secretInputs)));
+  notices.forEach((notice) => printOnce(withoutSecrets(notice, news, secretInputs)));
   return {
     inputs,
     failures: failures.map(({ input, text }) =>

@@ -5,3 +5,12 @@ export type Notice = (line: string) => void;
 export const printNotice: Notice = (line) => {
   process.stdout.write(`${line}\n`);
 };
+
+const printed = new Set<string>();
+
+/** Prints a notice once per process: the engine checks a resource again when it names its replacement. */
+export const printOnce: Notice = (line) => {
+  if (printed.has(line)) return;
+  printed.add(line);
+  printNotice(line);
+};
