@@ -38,7 +38,7 @@ export async function startPeer(behaviour: PeerBehaviour, host = "127.0.0.1"): P
   const sockets: Socket[] = [];
   const server = createServer((socket) => {
     sockets.push(socket);
-    socket.on("error", () => undefined);
+    socket.setNoDelay(true).on("error", () => undefined);
     behaviour.onConnect?.(socket);
     const records = new RecordAssembler();
     let index = 0;
