@@ -18,7 +18,7 @@ const BYTES_PER_MIB = 1_048_576;
  * Makes a sparse ext4 image, mode 0600. The file appears under its name only when it is complete.
  *
  * @param path Absolute; must not exist.
- * @param sizeMiB At least 1.
+ * @param sizeMiB From 1 to 16777216.
  * @throws MicroVmError `host-unusable` without mkfs.ext4, `state-directory` when the file is there or the file
  * system is full or read-only.
  */
@@ -75,11 +75,14 @@ export async function growDisk(path: string, sizeMiB: number): Promise<void> {
   }
 }
 
+/** 16 TiB: the largest file that ext4 holds with blocks of 4 KiB (ext4(5)), and so the largest image on most hosts. */
+const MOST_MIB = 16_777_216;
+
 function bytesOf(sizeMiB: number): number {
-  if (Number.isInteger(sizeMiB) && sizeMiB >= 1) return sizeMiB * BYTES_PER_MIB;
+  if (Number.isInteger(sizeMiB) && sizeMiB >= 1 && sizeMiB <= MOST_MIB) return sizeMiB * BYTES_PER_MIB;
   throw new MicroVmError(
     "invalid-input",
-    `expected a whole number of MiB, at least 1, found ${shown(sizeMiB)}`,
+    `expected a whole number of MiB from 1 to ${MOST_MIB}, found ${shown(sizeMiB)}`,
     {
       input: "statefulDiskMiB",
     },

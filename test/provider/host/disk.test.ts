@@ -56,7 +56,7 @@ describe.skipIf(!hasMkfs)("a stateful disk (needs e2fsprogs)", () => {
     expect(await readFile(path, "utf8")).toBe("data");
   });
 
-  it.each([0, -1, 1.5, Number.NaN, Infinity])("is refused with %d MiB", async (sizeMiB) => {
+  it.each([0, -1, 1.5, Number.NaN, Infinity, 16_777_217])("is refused with %d MiB", async (sizeMiB) => {
     const path = join(await temporaryFolder(), "stateful.img");
     await expect(makeStatefulDisk(path, sizeMiB)).rejects.toMatchObject({ code: "invalid-input" });
     await expect(growDisk(path, sizeMiB)).rejects.toMatchObject({ code: "invalid-input" });
@@ -65,13 +65,6 @@ describe.skipIf(!hasMkfs)("a stateful disk (needs e2fsprogs)", () => {
   it("cannot grow where there is none", async () => {
     const path = join(await temporaryFolder(), randomBytes(4).toString("hex"));
     await expect(growDisk(path, 8)).rejects.toMatchObject({ code: "state-directory" });
-  });
-
-  it("is an error in words when the size is more than the file system can hold", async () => {
-    const folder = await temporaryFolder();
-    const making = makeStatefulDisk(join(folder, "stateful.img"), 2 ** 40);
-    await expect(making).rejects.toMatchObject({ code: expect.stringMatching(/state-directory/) as string });
-    expect(await readdir(folder)).toEqual([]);
   });
 
   describe.skipIf(!mayMount)("on a broken file system (needs root and mount)", () => {
@@ -101,7 +94,7 @@ describe("finding a program", () => {
     const folder = await temporaryFolder();
     await writeFile(join(folder, "sh"), "#!/bin/true\n", { mode: 0o755 });
     expect(findProgram("sh", "", { PATH: folder })).toBe(join(folder, "sh"));
-    expect(findProgram("sh", "", { PATH: "" })).toBe("/usr/bin/sh");
+    expect(findProgram("sh", "", { PATH: "" })).toMatch(/^\/(usr\/)?s?bin\/sh$/);
     expect(findProgram("/bin/sh", "")).toBe("/bin/sh");
   });
 
