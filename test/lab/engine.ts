@@ -5,7 +5,7 @@
 
 import { cp, mkdir, mkdtemp, readFile, readdir, realpath, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { delimiter, join, resolve } from "node:path";
+import { basename, delimiter, join, resolve } from "node:path";
 import { isOnPath } from "./programs.js";
 import { type RunResult, runProcess } from "./run-process.js";
 
@@ -23,6 +23,8 @@ export interface StackOptions {
   readonly nodeModules?: string;
   /** Added to the environment of the engine, and so of program and provider. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Folder of the stack, emptied first; a new one under the system's temporary folder by default. */
+  readonly folder?: string;
 }
 
 /** A resource as the engine's state holds it. */
@@ -72,7 +74,7 @@ export function whyNoEngine(): string | undefined {
 function engineEnvironment(env: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
   const folders = [
     process.env["MICROVM_LAB_PULUMI"],
-    // pulumi-resource-pulumi-nodejs, the host of dynamic providers
+    // pulumi-resource-pulumi-nodejs, the host of dynamic providers, where the CLI has none beside it
     join(REPOSITORY, "node_modules/@pulumi/pulumi"),
     process.env["PATH"],
   ];
@@ -90,6 +92,8 @@ export class Stack {
   private constructor(
     /** Everything of this stack is under it, and every process of a VM names it in its arguments. */
     readonly folder: string,
+    /** Where sockets and leases are: `$XDG_RUNTIME_DIR`. */
+    readonly runtime: string,
     env: Readonly<Record<string, string>>,
   ) {
     this.program = join(folder, "program");
@@ -101,19 +105,24 @@ export class Stack {
       PULUMI_SKIP_UPDATE_CHECK: "true",
       PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
       XDG_STATE_HOME: join(folder, "state"),
-      XDG_RUNTIME_DIR: join(folder, "run"),
+      XDG_RUNTIME_DIR: runtime,
       ...env,
     });
   }
 
   /** Makes project and stack (named `test`). */
   static async create(options: StackOptions): Promise<Stack> {
+    if (options.folder !== undefined) await mkdir(options.folder, { recursive: true });
+    const folder = await realpath(options.folder ?? (await mkdtemp(join(tmpdir(), "lab-"))));
     // Short, since a unix socket's path is at most 107 bytes.
-    const folder = await realpath(await mkdtemp(join(tmpdir(), "lab-")));
-    const stack = new Stack(folder, options.env ?? {});
+    const runtime = await realpath(await mkdtemp(join(tmpdir(), "lab-run-")));
+    const stack = new Stack(folder, runtime, options.env ?? {});
+    if (options.folder !== undefined) {
+      await stack.endProcesses();
+      for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true });
+    }
     for (const name of ["program", "backend", "pulumi"]) await mkdir(join(folder, name));
     await mkdir(join(folder, "state"), { mode: 0o700 });
-    await mkdir(join(folder, "run"), { mode: 0o700 });
     if (options.from !== undefined) await cp(options.from, stack.program, { recursive: true });
     await symlink(
       options.nodeModules ?? join(REPOSITORY, "node_modules"),
@@ -193,13 +202,21 @@ export class Stack {
 
   /** Starts a command of the CLI, to be killed or waited for. */
   start(...args: string[]): EngineRun {
+    return this.startShown(args, () => {});
+  }
+
+  /** Starts a command of the CLI whose output is shown as it comes. */
+  startShown(args: readonly string[], show: (text: string) => void, color = "never"): EngineRun {
     let output = "";
     let pid: number | undefined;
     // After "--" nothing is an option, so ours go first.
-    const result = runProcess("pulumi", ["--non-interactive", "--color=never", ...args], {
+    const result = runProcess("pulumi", ["--non-interactive", `--color=${color}`, ...args], {
       cwd: this.program,
       env: this.env,
-      onOutput: (text) => (output += text),
+      onOutput: (text) => {
+        output += text;
+        show(text);
+      },
       onStart: (started) => (pid = started),
     });
     return {
@@ -230,20 +247,30 @@ export class Stack {
     const vms = folders
       .filter((name) => name !== "host-id" && !name.startsWith("."))
       .map((name) => `VM ${name}`);
-    const runtime = (await entries(join(this.folder, "run/pulumi-microvm"))).map((name) => `runtime ${name}`);
+    const runtime = (await readdir(this.runtime, { recursive: true, withFileTypes: true }))
+      .filter((entry) => !entry.isDirectory())
+      .map((entry) => join(entry.parentPath, entry.name));
     return [...processes, ...vms, ...runtime];
   }
 
   /** Ends what still runs, by force, and removes the folder. For afterEach, whatever the test came to. */
   async dispose(): Promise<void> {
-    for (const { pid } of await this.processes()) {
+    await this.endProcesses();
+    for (const folder of [this.folder, this.runtime]) {
+      await rm(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    }
+  }
+
+  private async endProcesses(): Promise<void> {
+    for (const { pid, args } of await this.processes()) {
+      // A person may be looking at a file of the folder with a program of their own.
+      if (!/^(?:qemu-system-|pulumi|node)/.test(basename(args[0] ?? ""))) continue;
       try {
         process.kill(pid, "SIGKILL");
       } catch {
         // It ended meanwhile.
       }
     }
-    await rm(this.folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   }
 }
 

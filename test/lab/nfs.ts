@@ -89,6 +89,8 @@ async function startOnce(options: NfsServerOptions): Promise<NfsServer> {
     {
       env: { ...process.env, CONFIGURATION: configuration, LOG: logFile },
       stdio: ["ignore", "ignore", "pipe"],
+      // Out of the terminal's process group: an interrupt must not take the root away from a guest that is powered off.
+      detached: true,
     },
   );
   let stderr = "";
