@@ -9,7 +9,7 @@ import { generatedName, rootDigest, rootInputs } from "./identity.js";
 import { crossFieldFailures } from "./rules.js";
 import type { InputName, InputValues } from "./schema.js";
 import type { Spec } from "./spec.js";
-import { validateInputs, type Failure } from "./validate.js";
+import { isInputName, validateInputs, type Failure } from "./validate.js";
 
 /** What the SDK says of the resource beside its inputs. */
 export interface ResourceContext {
@@ -31,7 +31,7 @@ export interface SpecResult {
   readonly spec?: Spec;
   /** Values after defaults, as far as they are known. */
   readonly values: InputValues;
-  /** Inputs that this preview does not know yet, those that are computed from them included. */
+  /** Inputs that this preview does not know yet, or that are wrong; those that are computed from them included. */
   readonly unknown: ReadonlySet<InputName>;
   readonly failures: readonly Failure[];
 }
@@ -77,20 +77,24 @@ export async function specOf(
   const unknown = new Set(given.unknown);
   const values: InputValues = { ...given.values };
 
-  if (unknown.has("configFile")) {
-    for (const name of configFileInputs) if (isAbsent(inputs[name])) unknown.add(name);
-  } else if (values.configFile !== undefined) {
+  if (values.configFile !== undefined) {
     failures.push(...(await takeConfigFile(values.configFile, values, inputs)));
   }
 
+  // Of an input that is wrong by itself, nothing follows: a rule over it would only say so again.
+  for (const { input } of failures) {
+    const name = input.split(".")[0] ?? input;
+    if (!isInputName(name)) continue;
+    delete values[name];
+    unknown.add(name);
+  }
+  if (unknown.has("configFile")) {
+    for (const name of configFileInputs) if (isAbsent(inputs[name])) unknown.add(name);
+  }
   failures.push(...serverWithoutNfsRoot(inputs, values, unknown));
   fillDefaults(values, unknown);
   nameVm(values, unknown, context);
-  // A rule that meets an input which was wrong by itself would only say so again.
-  const wrong = new Set(failures.map((failure) => failure.input.split(".")[0]));
-  failures.push(
-    ...crossFieldFailures({ values, unknown }).filter((failure) => !wrong.has(failure.input.split(".")[0])),
-  );
+  failures.push(...crossFieldFailures({ values, unknown }));
   const decided = failures.length === 0 && !bootInputs.some((name) => unknown.has(name));
   return { spec: decided ? specFrom(values) : undefined, values, unknown, failures };
 }

@@ -16,8 +16,8 @@ export interface KnownValues {
 const RESERVED_WORDS: Readonly<Record<string, string>> = {
   root: "useNfsRoot decides it",
   nfsroot: "nfsServer, nfsPath and nfsOptions decide it",
-  nfsaddrs: "`ip` decides it",
-  ip: "`ip` decides it",
+  nfsaddrs: "ip decides it",
+  ip: "ip decides it",
   console: "the console is where the evidence comes from",
   rdinit: "the initramfs decides it",
   gateway_ip: "it is set already",
@@ -132,7 +132,7 @@ function hiddenEvidenceFailures({ values, unknown }: KnownValues): Failure[] {
   return [
     {
       input: "kernelArgs",
-      text: `${shown(hiding)} hides the console lines that prove the root: leave it out, or give readiness.console a line of your guest's own`,
+      text: `expected no ${JSON.stringify(hiding)} (it hides the console lines that prove the root), unless readiness.console names a line of your guest's own`,
     },
   ];
 }

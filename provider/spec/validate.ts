@@ -99,8 +99,9 @@ function firstOfEachPath(issues: readonly Issue[]): Issue[] {
 function failureOf(name: InputName, value: unknown, issue: Issue, secret: boolean): Failure {
   const input = [name, ...issue.path].map(String).join(".");
   if (issue.code === "unrecognized_keys") {
-    const fields = issue.keys?.map((key) => JSON.stringify(key)).join(", ");
-    return { input, text: `expected ${issue.message}, got the unknown field ${fields}` };
+    const fields = issue.keys?.map((key) => JSON.stringify(key)) ?? [];
+    const which = `${fields.length === 1 ? "field" : "fields"} ${fields.join(", ")}`;
+    return { input, text: `expected ${issue.message}, got the unknown ${which}` };
   }
   const found = secret ? "a secret value" : shown(valueAt(value, issue.path));
   return { input, text: `expected ${issue.message}, got ${found}` };
