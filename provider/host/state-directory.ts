@@ -1,6 +1,6 @@
 /** The folder in which this host keeps its VMs, and who this host is. */
 
-import { randomBytes } from "node:crypto";
+import { createHmac, randomBytes } from "node:crypto";
 import { access, constants, link, mkdir, readFile, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
@@ -13,7 +13,7 @@ import { isAbsent, storageError, syncDirectory, writeNewFile } from "./storage.j
 export interface StateDirectory {
   /** Absolute path. */
   readonly path: string;
-  /** Content of its `host-id` file: 32 random hex digits. */
+  /** First line of its `host-id` file: 32 random hex digits. */
   readonly hostId: string;
 }
 
@@ -34,7 +34,8 @@ export function defaultStateDirectory(env: NodeJS.ProcessEnv = process.env): str
  * Opens a state directory, made (mode 0700) when it is not there, with the host id in it.
  *
  * @throws MicroVmError `state-directory` when the path is not absolute, the folder is another user's, group or
- * others can write to it, it cannot be written (its file system is read-only or full), or its `host-id` is torn.
+ * others can write to it, it cannot be written (its file system is read-only or full), or its `host-id` is torn;
+ * `other-host` as {@link readHostId}.
  */
 export async function openStateDirectory(path: string): Promise<StateDirectory> {
   absolute(path);
@@ -59,22 +60,26 @@ export async function openStateDirectory(path: string): Promise<StateDirectory> 
  * The host id of a state directory, without making or changing anything.
  *
  * @returns undefined when the folder or its `host-id` is not there.
- * @throws MicroVmError `state-directory` when it is there and cannot be read.
+ * @throws MicroVmError `state-directory` when it is there and cannot be read; `other-host` when the folder was made
+ * on another machine, as in a home that several machines mount: the process ids in its records mean nothing here.
  */
 export async function readHostId(path: string): Promise<string | undefined> {
   const file = join(absolute(path), "host-id");
-  let content: string;
-  try {
-    content = await readFile(file, "utf8");
-  } catch (error) {
-    if (isAbsent(error)) return undefined;
-    throw storageError(error, `read ${file}`);
+  const content = await readIfThere(file);
+  if (content === undefined) return undefined;
+  const [hostId = "", mark = ""] = content.trimEnd().split("\n");
+  if (!HOST_ID.test(hostId)) {
+    throw new MicroVmError(
+      "state-directory",
+      `${file} must hold 32 hex digits, found ${shown(hostId)}; restore it, or remove it if no VM is left here`,
+    );
   }
-  const hostId = content.trim();
-  if (HOST_ID.test(hostId)) return hostId;
+  const here = await machineMark(hostId);
+  if (mark === "" || here === "" || mark === here) return hostId;
   throw new MicroVmError(
-    "state-directory",
-    `${file} must hold 32 hex digits, found ${shown(hostId)}; restore it, or remove it if no VM is left here`,
+    "other-host",
+    `the state directory ${path} was made on another machine, and VMs cannot be told to run or not from here; ` +
+      `set XDG_STATE_HOME to a folder that this machine has for itself (or, if this machine replaces that one, remove the second line of ${file})`,
   );
 }
 
@@ -82,8 +87,9 @@ export async function readHostId(path: string): Promise<string | undefined> {
 async function makeHostId(directory: string): Promise<string> {
   const file = join(directory, "host-id");
   const aside = `${file}.${randomBytes(6).toString("hex")}.tmp`;
+  const made = randomBytes(16).toString("hex");
   try {
-    await writeNewFile(aside, `${randomBytes(16).toString("hex")}\n`);
+    await writeNewFile(aside, `${made}\n${await machineMark(made)}\n`);
     await link(aside, file);
     await syncDirectory(directory);
   } catch (error) {
@@ -96,6 +102,25 @@ async function makeHostId(directory: string): Promise<string> {
     throw new MicroVmError("state-directory", `${file} was removed while it was being made; run again`);
   }
   return hostId;
+}
+
+/**
+ * Tells this machine from others: a keyed hash of its machine id, which itself is not to be shown (machine-id(5)).
+ * Empty where there is none, as in most containers.
+ */
+async function machineMark(hostId: string): Promise<string> {
+  const machineId = ((await readIfThere("/etc/machine-id")) ?? "").trim();
+  if (!/^[0-9a-f]{32}$/.test(machineId)) return "";
+  return createHmac("sha256", machineId).update(hostId).digest("hex").slice(0, 32);
+}
+
+async function readIfThere(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw storageError(error, `read ${file}`);
+  }
 }
 
 async function assertPrivate(path: string): Promise<void> {

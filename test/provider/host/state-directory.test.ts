@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync, readFileSync } from "node:fs";
 import { chmod, chown, mkdir, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +16,8 @@ import {
 import { mayMount, mountTmpfs, remountReadOnly, temporaryFolder } from "./folders.js";
 
 const isRoot = process.getuid?.() === 0;
+
+const hasMachineId = existsSync("/etc/machine-id") && readFileSync("/etc/machine-id", "utf8").length > 32;
 
 async function modeOf(path: string): Promise<number> {
   return (await stat(path)).mode & 0o7777;
@@ -115,6 +118,21 @@ describe("a state directory", () => {
     await expect(readHostId(path)).rejects.toMatchObject({ code: "state-directory" });
     expect(await readFile(join(path, "host-id"), "utf8")).toBe(content);
   });
+
+  it.skipIf(!hasMachineId)(
+    "is refused on another machine that mounts the same folder (needs a machine id)",
+    async () => {
+      const path = await temporaryFolder();
+      const { hostId } = await openStateDirectory(path);
+      const lines = (await readFile(join(path, "host-id"), "utf8")).split("\n");
+      expect(lines).toEqual([hostId, expect.stringMatching(/^[0-9a-f]{32}$/), ""]);
+      await writeFile(join(path, "host-id"), `${hostId}\n${"0".repeat(32)}\n`);
+      await expect(openStateDirectory(path)).rejects.toMatchObject({ code: "other-host" });
+      await expect(readHostId(path)).rejects.toThrow(/made on another machine.*XDG_STATE_HOME/);
+      await writeFile(join(path, "host-id"), `${hostId}\n`);
+      expect(await readHostId(path)).toBe(hostId);
+    },
+  );
 
   it("has no host id before it is made, and reading makes nothing", async () => {
     const path = join(await temporaryFolder(), "state");
