@@ -112,10 +112,9 @@ configure_network() {
     off | none) return ;;
     *) boot_ip=::::::$boot_ip ;;
   esac
-  # A trailing colon keeps the last field even when it is empty.
   boot_ifs=$IFS
   IFS=:
-  set -- $boot_ip:
+  set -- $boot_ip
   IFS=$boot_ifs
   boot_client=$1 boot_server=$2 boot_gateway=$3 boot_netmask=$4 boot_host=$5 boot_auto=$7 boot_dns="$8 $9" boot_domain=
   find_interface "$6"
@@ -248,9 +247,9 @@ choose_init
 if [ -d /newroot/dev ]; then try "moving /dev" mount -o move /dev /newroot/dev; fi
 umount /sys
 umount /proc
-unset ip nfsaddrs nfsroot SHLVL PWD OLDPWD
+unset ip nfsaddrs nfsroot PATH PWD OLDPWD SHLVL
 say "starting $boot_init"
-exec switch_root /newroot "$boot_init" "$@"
+exec /bin/switch_root /newroot "$boot_init" "$@"
 `;
 
 /** `/dhcp`, which udhcpc calls with what a server gave. */
