@@ -96,7 +96,7 @@ export async function specOf(
   nameVm(values, unknown, context);
   failures.push(...crossFieldFailures({ values, unknown }));
   const decided = failures.length === 0 && !bootInputs.some((name) => unknown.has(name));
-  return { spec: decided ? specFrom(values) : undefined, values, unknown, failures };
+  return { spec: decided ? specFrom(values, unknown) : undefined, values, unknown, failures };
 }
 
 function isAbsent(value: unknown): boolean {
@@ -190,7 +190,7 @@ function nameVm(values: InputValues, unknown: Set<InputName>, context: ResourceC
   values.vmName = isKept ? before.vmName : generatedName(owner.urn, digest);
 }
 
-function specFrom(values: InputValues): Spec {
+function specFrom(values: InputValues, unknown: ReadonlySet<string>): Spec {
   const {
     configFile: _,
     snapshotId: __,
@@ -199,5 +199,6 @@ function specFrom(values: InputValues): Spec {
     maxMemoryMiB: _____,
     ...spec
   } = values;
-  return { ...defaults, ...spec } as Spec;
+  const standIns = Object.entries(defaults).filter(([name]) => unknown.has(name));
+  return { ...Object.fromEntries(standIns), ...spec } as Spec;
 }

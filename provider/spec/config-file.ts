@@ -48,10 +48,14 @@ export async function readConfigFile(path: string): Promise<ConfigFileValues> {
   try {
     parsed = yaml.load(await readFile(path, "utf8"));
   } catch (error) {
-    throw new MicroVmError("config-file", `expected a readable YAML file, got: ${messageOf(error)}`, {
-      input: "configFile",
-      cause: error,
-    });
+    throw new MicroVmError(
+      "config-file",
+      `expected a readable YAML file at ${path}, got: ${messageOf(error)}`,
+      {
+        input: "configFile",
+        cause: error,
+      },
+    );
   }
   const result = document.safeParse(parsed);
   if (!result.success) {

@@ -14,6 +14,15 @@ import { diskSpec, nfsSpec } from "./sample-spec.js";
 const kernel = { path: "/boot/vmlinuz", sha256: "a".repeat(64) };
 const statefulDisk = "/path/to/stateful.img";
 
+const factsWithInitramfs = (generated: boolean) => ({
+  kernel,
+  initramfs: { path: "/initramfs", sha256: "b".repeat(64), generated },
+  statefulDisk,
+});
+
+const forward = (hostAddress: string, hostPort = 80, protocol: "tcp" | "udp" = "tcp") =>
+  ({ hostAddress, hostPort, protocol, guestPort: 1 }) as const;
+
 describe("the seed's lists of disks, to the letter", () => {
   it("of an NFS root", () => {
     expect(JSON.stringify(guestDisks(nfsSpec({ vcpus: 4, statefulDiskMiB: 2048 }), statefulDisk))).toBe(
@@ -86,13 +95,8 @@ describe("the boot configuration", () => {
   });
 
   it("of a disk root names /dev/vda with an initramfs of ours, and not with the person's", () => {
-    const facts = (generated: boolean) => ({
-      kernel,
-      initramfs: { path: "/initramfs", sha256: "b".repeat(64), generated },
-      statefulDisk,
-    });
-    expect(bootConfiguration(diskSpec(), facts(true)).cmdline).toContain(" root=/dev/vda ro ");
-    const own = bootConfiguration(diskSpec(), facts(false));
+    expect(bootConfiguration(diskSpec(), factsWithInitramfs(true)).cmdline).toContain(" root=/dev/vda ro ");
+    const own = bootConfiguration(diskSpec(), factsWithInitramfs(false));
     expect(own.cmdline).not.toContain("root=");
     expect(own.initramfs).toEqual({ path: "/initramfs", sha256: "b".repeat(64), generated: false });
     expect(own.root).toEqual({ type: "disk", rootfs: "/path/to/rootfs.img" });
@@ -138,8 +142,6 @@ describe("the guest's link", () => {
     expect(netmask(bits)).toBe(mask);
   });
 
-  const forward = (hostAddress: string, hostPort = 80, protocol: "tcp" | "udp" = "tcp") =>
-    ({ hostAddress, hostPort, protocol, guestPort: 1 }) as const;
   it.each([
     ["the same address and port", forward("127.0.0.1"), forward("127.0.0.1"), true],
     ["the wildcard address", forward("127.0.0.1"), forward("0.0.0.0"), true],

@@ -20,6 +20,9 @@ const line = (spec: Spec, ownInitramfs = false) =>
     ownInitramfs,
   });
 
+/** Words that no kernel knows. */
+const words = (count: number) => Array.from({ length: count }, (_, index) => `w${index}=1`);
+
 const refusal = (spec: Spec) => {
   try {
     return line(spec);
@@ -163,7 +166,6 @@ describe("the limits of the kernel", () => {
 
   it(`takes ${UNKNOWN_WORDS_LIMIT} words that the kernel does not know, and no more`, () => {
     expect(UNKNOWN_WORDS_LIMIT).toBe(30);
-    const words = (count: number) => Array.from({ length: count }, (_, index) => `w${index}=1`);
     // Ours on a disk root: gateway_ip, guest_ip, vm_name.
     expect(line(diskSpec({ kernelArgs: words(27) }))).toMatch(/ w26=1$/);
     expect(refusal(diskSpec({ kernelArgs: words(28) }))).toBe(
@@ -173,7 +175,6 @@ describe("the limits of the kernel", () => {
   });
 
   it("counts nfsroot= and ip= among them: a stock kernel, booted with our initramfs, does not know them", () => {
-    const words = (count: number) => Array.from({ length: count }, (_, index) => `w${index}=1`);
     expect(line(nfsSpec({ kernelArgs: words(25) }))).toMatch(/ w24=1$/);
     expect(refusal(nfsSpec({ kernelArgs: words(26) }))).toMatch(/got 31 with ours$/);
   });

@@ -730,7 +730,7 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
   [
     "a configFile that is not there",
     { configFile: "/nonexistent/config.yaml" },
-    "configFile: expected a readable YAML file, got: ENOENT: no such file or directory, open '/nonexistent/config.yaml'",
+    "configFile: expected a readable YAML file at /nonexistent/config.yaml, got: ENOENT: no such file or directory, open '/nonexistent/config.yaml'",
   ],
   [
     "a preflight mode of another kind",
