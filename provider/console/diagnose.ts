@@ -160,6 +160,13 @@ const table: readonly Symptom[] = [
   },
   {
     by: "user",
+    pattern: /^switch_root: (.*Exec format error.*)/,
+    ends: true,
+    cause: (match) => `the init program is built for another processor, or is no program: ${match[1]}`,
+    remedy: WRONG_PROCESSOR,
+  },
+  {
+    by: "user",
     pattern: /^switch_root: (.*)/,
     ends: true,
     cause: (match) => `the initramfs could not hand over to the root: ${match[1]}`,
@@ -256,6 +263,13 @@ const table: readonly Symptom[] = [
     remedy: 'Set `ip` to "static" (an address), or run a DHCP server on the guest\'s link.',
   },
   // Disks, initramfs, memory, console.
+  {
+    by: "kernel",
+    pattern: /^VFS: Cannot open root device "?nfs"? or/,
+    cause: "the kernel has no NFS root support built in",
+    remedy:
+      "Use a kernel with ROOT_NFS and IP_PNP, or leave `initramfs` out so that one is made from the kernel's modules.",
+  },
   {
     by: "kernel",
     pattern: /^VFS: Cannot open root device "?([^" ]+)"? or \S+: error (-\d+)/,

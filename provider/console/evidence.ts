@@ -38,6 +38,8 @@ export interface Evidence {
   readonly init?: string;
   /** When the start of init counts as proof, if no panic and no failed exec comes first. */
   readonly calmAt?: number;
+  /** Whether user space has printed anything since. */
+  readonly spoken: boolean;
   /** What user space had written of a line when the kernel wrote into it. */
   readonly carried: string;
   /** The unfinished last line. */
@@ -48,6 +50,8 @@ export interface Evidence {
 
 /** How long the console must stay free of a panic after init was started, in milliseconds. */
 export const CALM_MILLISECONDS = 500;
+/** How long it must stay so after the first output of user space: an init that gives up prints why, then the panic comes. */
+export const OUTPUT_CALM_MILLISECONDS = 200;
 /** How long an unfinished line must stand to be read as one (a login prompt has no line end), in milliseconds. */
 export const TAIL_MILLISECONDS = 50;
 
@@ -85,7 +89,7 @@ export function claimOf(
 
 /** The machine before the first line. */
 export function unproved(claim: Claim): Evidence {
-  return { claim, stage: "silent", stamped: false, carried: "", tail: "" };
+  return { claim, stage: "silent", stamped: false, spoken: false, carried: "", tail: "" };
 }
 
 /** Takes one whole console line. `now` is any clock in milliseconds, the same for all calls. */
@@ -121,7 +125,7 @@ export function atTime(state: Evidence, now: number): Evidence {
   // What begins like a time stamp is the kernel's, and will be read when it is whole.
   if (state.tail.startsWith("[") || splitLine(state.tail).kernel !== undefined) return rest;
   const user = state.carried + state.tail;
-  return isSign(rest, user, user) ? { ...rest, stage: "proved" } : rest;
+  return isSign(rest, user, user) ? signed(rest, now) : rest;
 }
 
 /** When {@link atTime} may change something; undefined while only a line can. */
@@ -170,7 +174,7 @@ function onward(
   now: number,
 ): Evidence {
   if (state.claim.by === "person") {
-    return isSign(state, user, line) ? { ...state, stage: "proved" } : state;
+    return isSign(state, user, line) ? signed(state, now) : state;
   }
   if (state.stage === "silent") return state;
   const mount = mountIn(state.claim, kernel, user);
@@ -180,9 +184,15 @@ function onward(
   const init = startIn(state.claim, kernel, user);
   if (init !== undefined) {
     const calmAt = state.claim.readiness === undefined ? now + CALM_MILLISECONDS : undefined;
-    return { ...state, stage: "started", init, calmAt };
+    return { ...state, stage: "started", init, calmAt, spoken: false };
   }
-  return isSign(state, user, line) ? { ...state, stage: "proved" } : state;
+  return isSign(state, user, line) ? signed(state, now) : state;
+}
+
+/** A match of the person's pattern decides at once, any other output once it has stayed calm for a while. */
+function signed(state: Evidence, now: number): Evidence {
+  if (state.claim.readiness !== undefined) return { ...state, stage: "proved" };
+  return state.spoken ? state : { ...state, spoken: true, calmAt: now + OUTPUT_CALM_MILLISECONDS };
 }
 
 /** Whether a line says that the named root was mounted, or another one. */

@@ -21,7 +21,10 @@ export function splitLine(line: string): ConsoleLine {
   return { user: line.slice(0, stamp.index), kernel: line.slice(stamp.index + stamp[0].length) };
 }
 
-/** Whether a kernel message repeats the command line, so that it can hold anything that a person wrote there. */
+/**
+ * Whether a kernel message repeats the command line (or its unknown words), so that it can hold anything that a person wrote
+ * there. Not anchored at the start: a serial line loses characters when the reader of the other end is slow.
+ */
 export function echoesCommandLine(kernel: string): boolean {
-  return /^(?:Kernel command line|Command line|Unknown kernel command line parameters)\b/.test(kernel);
+  return /command line(?:: | parameters )/i.test(kernel.slice(0, 48));
 }

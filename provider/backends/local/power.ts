@@ -11,6 +11,7 @@ import type { Vmm, VmmControl } from "./vmm.js";
 
 const QUIT_SECONDS = 5;
 const POLL_SECONDS = 0.5;
+const BUTTON_INTERVAL_SECONDS = 2;
 
 /**
  * Power button, `shutdownTimeoutSeconds` of patience, then the VMM's `quit`, then SIGKILL. A paused guest is resumed first. Once the
@@ -30,7 +31,7 @@ export async function powerOff(
         work.notice(
           `${record.vmName}: waiting for the guest to power off (at most ${shutdownTimeoutSeconds} s)`,
         );
-        if (await untilOff(identity, shutdownTimeoutSeconds, work.signal)) continue;
+        if (await untilOff(control, identity, shutdownTimeoutSeconds, work.signal)) continue;
         work.notice(`${record.vmName}: the guest did not power off in time; ending it`);
       }
       if (isAlive(identity)) await control.quit();
@@ -64,10 +65,16 @@ async function askToPowerOff(control: VmmControl): Promise<boolean> {
   return true;
 }
 
-async function untilOff(identity: ProcessIdentity, seconds: number, signal: AbortSignal): Promise<boolean> {
-  for (let waited = 0; waited < seconds; waited += POLL_SECONDS) {
-    if (signal.aborted) return false;
+/** Presses the button again now and then: a guest that is still starting does not hear the first time. */
+async function untilOff(
+  control: VmmControl,
+  identity: ProcessIdentity,
+  seconds: number,
+  signal: AbortSignal,
+): Promise<boolean> {
+  for (let waited = 0; waited < seconds && !signal.aborted; waited += POLL_SECONDS) {
     if (await untilExit(identity, Math.min(POLL_SECONDS, seconds - waited))) return true;
+    if ((waited + POLL_SECONDS) % BUTTON_INTERVAL_SECONDS === 0) await control.pressPowerButton();
   }
   return !isAlive(identity);
 }

@@ -7,14 +7,14 @@ import { MicroVmError, systemCodeOf } from "../../errors.js";
 import { type VmPaths, vmPaths } from "../../host/paths.js";
 import { endProcess, findByArgument, isAlive, type ProcessIdentity } from "../../host/process.js";
 import { type VmRecord, writeRecord } from "../../host/record.js";
-import { spawnDetached } from "../../host/spawn.js";
+import { type SpawnRequest, spawnDetached } from "../../host/spawn.js";
 import type { Work } from "../backend.js";
 import { stopIfInterrupted } from "./interrupt.js";
 import { bootError } from "./report.js";
-import type { Vmm, VmmControl, VmmProgram } from "./vmm.js";
+import type { Launch, Vmm, VmmControl, VmmProgram } from "./vmm.js";
 import { untilProved } from "./watch.js";
 
-/** Bound of the console log, in MiB. With a stateful disk it is the disk's size if that is more: one limit holds for all files of a process. */
+/** Bound of the console log, in MiB: what a guest prints beyond it is dropped. */
 export const CONSOLE_LOG_LIMIT_MIB = 64;
 const SOCKET_SECONDS = 10;
 const SOCKET_POLL_MILLISECONDS = 10;
@@ -27,7 +27,7 @@ export interface StartPlace {
   readonly work: Work;
 }
 
-/** Largest file that the VMM may write, in MiB. */
+/** Largest file that the VMM may write, in MiB: one limit of the system for all files of a process. */
 export function fileSizeLimitMiB(statefulDiskMiB: number): number {
   return Math.max(CONSOLE_LOG_LIMIT_MIB, statefulDiskMiB);
 }
@@ -47,12 +47,7 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
   let started: VmRecord = { ...record, accelerator: program.accelerator, proved: false };
   try {
     stopIfInterrupted(work.signal);
-    const identity = await spawnDetached({
-      file: program.file,
-      args: program.argumentsFor(launchOf(started, paths)),
-      log: paths.vmmLog,
-      fileSizeLimitMiB: fileSizeLimitMiB(record.boot.statefulDiskMiB),
-    });
+    const identity = await spawnDetached(spawnRequest(program, started, paths));
     started = { ...started, vmm: identity, phase: "spawned" };
     await writeRecord(stateDirectory, started);
     const control = await connectWhenUp(place, started, paths);
@@ -112,8 +107,15 @@ export function vmmsOf(record: Pick<VmRecord, "vmm" | "controlSocket">): Process
   return findByArgument(record.controlSocket);
 }
 
-function launchOf({ vmName, instance, boot, settings, controlSocket }: VmRecord, paths: VmPaths) {
-  return {
+/**
+ * What is spawned. The console goes straight to its file, which loses nothing; only beside a disk image for which the process must be
+ * allowed larger files, it goes through a program that keeps the bound.
+ */
+function spawnRequest(program: VmmProgram, record: VmRecord, paths: VmPaths): SpawnRequest {
+  const { vmName, instance, boot, settings, controlSocket } = record;
+  const limitMiB = fileSizeLimitMiB(boot.statefulDiskMiB);
+  const isDirect = limitMiB === CONSOLE_LOG_LIMIT_MIB;
+  const launch: Launch = {
     vmName,
     instance,
     boot,
@@ -121,9 +123,16 @@ function launchOf({ vmName, instance, boot, settings, controlSocket }: VmRecord,
     paths: {
       kernel: paths.kernel,
       initramfs: boot.initramfs === undefined ? undefined : paths.initramfs,
-      consoleLog: paths.consoleLog,
+      consoleLog: isDirect ? paths.consoleLog : "/dev/stdout",
       controlSocket,
     },
+  };
+  return {
+    file: program.file,
+    args: program.argumentsFor(launch),
+    log: paths.vmmLog,
+    fileSizeLimitMiB: limitMiB,
+    ...(isDirect ? {} : { console: { file: paths.consoleLog, limitMiB: CONSOLE_LOG_LIMIT_MIB } }),
   };
 }
 

@@ -198,19 +198,14 @@ class Watcher {
     const known = server?.text ?? (hint === undefined ? undefined : `${hint.cause}. ${hint.remedy}`);
     switch (end) {
       case "line": {
-        const isAboutServer = failure?.generic === true && server !== undefined;
-        return isAboutServer
-          ? {
-              code: "nfs-unreachable",
-              what: `the guest did not come up: ${failure.cause}`,
-              remedy: server.text,
-              input: server.input,
-            }
-          : {
-              code: "boot-failed",
-              what: `the guest did not come up: ${failure?.cause}`,
-              remedy: failure?.remedy,
-            };
+        // Where the console only says that there is no root (or no init), the server may know why.
+        const finding = failure?.generic === true ? this.#server : undefined;
+        return {
+          code: finding !== undefined && LASTING.has(finding.kind) ? "nfs-unreachable" : "boot-failed",
+          what: `the guest did not come up: ${failure?.cause}`,
+          remedy: finding?.description.text ?? failure?.remedy,
+          input: finding?.description.input,
+        };
       }
       case "server":
         return {
