@@ -52,7 +52,7 @@ async function claimer() {
 
 /** A process that could be a VMM: one of its arguments is the control socket. */
 function startVmm(controlSocket: string): ProcessIdentity {
-  const child = spawn("sh", ["-c", "sleep 60 & wait", "vmm", `unix:${controlSocket}`], { stdio: "ignore" });
+  const child = spawn("sh", ["-c", "read line", "vmm", `unix:${controlSocket}`]);
   onTestFinished(() => {
     child.kill("SIGKILL");
   });

@@ -20,7 +20,7 @@ import type { ProcessIdentity } from "../../../provider/host/process.js";
 import { temporaryFolder } from "./folders.js";
 
 function start(script: string, ...args: string[]): { pid: number; ended: Promise<unknown> } {
-  const child = spawn("sh", ["-c", script, "sh", ...args], { stdio: "ignore" });
+  const child = spawn("sh", ["-c", script, "sh", ...args], { stdio: ["pipe", "ignore", "ignore"] });
   onTestFinished(() => {
     child.kill("SIGKILL");
   });
@@ -84,7 +84,7 @@ describe("findByArgument", () => {
   it("finds the process that carries the text in an argument, and no other", () => {
     const text = `/run/${randomBytes(8).toString("hex")}.sock`;
     expect(findByArgument(text)).toEqual([]);
-    const { pid } = start("sleep 60", `unix:${text},server=on`);
+    const { pid } = start("read line", `unix:${text},server=on`);
     expect(findByArgument(text).map((found) => found.pid)).toEqual([pid]);
   });
 });

@@ -62,8 +62,8 @@ describe("removing a VM's folder", () => {
     await expect(removeVmDirectory(state, "web", instance)).rejects.toMatchObject({
       code: "record-unreadable",
     });
-    const child = spawn("sh", ["-c", "sleep 60 & wait", "vmm", vmPaths(state, "web").consoleLog]);
-    const other = spawn("sh", ["-c", "sleep 60 & wait", "vmm", `${vmDirectory(state, "web")}2/console.log`]);
+    const child = spawn("sh", ["-c", "read line", "vmm", vmPaths(state, "web").consoleLog]);
+    const other = spawn("sh", ["-c", "read line", "vmm", `${vmDirectory(state, "web")}2/console.log`]);
     onTestFinished(() => {
       child.kill("SIGKILL");
       other.kill("SIGKILL");
