@@ -4,7 +4,7 @@ import { randomBytes, randomInt } from "node:crypto";
 import { connect, type Socket } from "node:net";
 
 import { systemCodeOf } from "../../errors.js";
-import type { Deadline } from "./deadline.js";
+import type { Deadline, StepTime } from "./deadline.js";
 import { type NfsFinding, ProbeEnd, type Service } from "./finding.js";
 import { encodeRecord, RecordAssembler, RecordError } from "./record.js";
 import { decodeReply, encodeCall, type Procedure, type Reply } from "./rpc.js";
@@ -59,6 +59,7 @@ export class RpcConnection {
   }
 
   readonly #records = new RecordAssembler();
+  #hasAnswered = false;
 
   /** @throws {ProbeEnd} with the finding, or the signal's reason. */
   static async open(service: Service, port: number, dialing: Dialing): Promise<RpcConnection> {
@@ -76,7 +77,7 @@ export class RpcConnection {
           return RpcConnection.open(service, port, { ...dialing, privilegedPort: false });
         }
         throw error instanceof LateError
-          ? new ProbeEnd(timedOut(service, port, "connect", error, dialing.asGuest))
+          ? new ProbeEnd(error.finding(service, port, "connect", dialing.asGuest))
           : code === undefined
             ? error
             : new ProbeEnd(unconnected(service, port, code, dialing.asGuest));
@@ -91,14 +92,17 @@ export class RpcConnection {
     const at = { service, port, step };
     try {
       const reply = await this.#exchange(xid, encodeRecord(encodeCall(xid, procedure, credential, args)));
+      this.#hasAnswered = true;
       if (reply.outcome === "success") return decode(reply.results);
       throw new ProbeEnd(this.#refusal(reply, procedure, step));
     } catch (error) {
       if (error instanceof XdrError || error instanceof RecordError) {
         throw new ProbeEnd({ kind: "not-rpc", certain: true, ...at, found: error.message });
       }
-      if (error instanceof LateError)
-        throw new ProbeEnd(timedOut(service, port, step, error, this.dialing.asGuest));
+      if (error instanceof LateError) {
+        const certain = this.dialing.asGuest && !this.#hasAnswered;
+        throw new ProbeEnd(error.finding(service, port, step, certain));
+      }
       if (error instanceof ClosedError) {
         const { receivedBytes } = error;
         throw new ProbeEnd({ kind: "disconnected", certain: this.dialing.asGuest, ...at, receivedBytes });
@@ -128,7 +132,7 @@ export class RpcConnection {
     let strays = 0;
     return bounded<Reply>(
       dialing,
-      (seconds) => (strays > 0 ? strayed() : new LateError(seconds, receivedBytes)),
+      (time) => (strays > 0 ? strayed() : new LateError(time, receivedBytes)),
       (resolve, reject) => {
         const onData = (chunk: Buffer): void => {
           receivedBytes += chunk.length;
@@ -185,10 +189,16 @@ export class RpcConnection {
 /** The time of a step is up. */
 class LateError extends Error {
   constructor(
-    readonly seconds: number,
-    readonly receivedBytes: number,
+    private readonly time: StepTime,
+    private readonly receivedBytes: number,
   ) {
     super("late");
+  }
+
+  finding(service: Service, port: number, step: string, certain: boolean): NfsFinding {
+    const { bound, seconds } = this.time;
+    const { receivedBytes } = this;
+    return { kind: "timed-out", certain, service, port, step, bound, seconds, receivedBytes };
   }
 }
 
@@ -207,16 +217,17 @@ function strayed(): XdrError {
 /** A promise with the step's time bound and the probe's signal; `start` returns what undoes it. */
 async function bounded<T>(
   { deadline, signal }: Dialing,
-  late: (seconds: number) => Error,
+  late: (time: StepTime) => Error,
   start: (resolve: (value: T) => void, reject: (error: unknown) => void) => () => void,
 ): Promise<T> {
-  const milliseconds = deadline.nextStepMs();
+  const time = deadline.nextStep();
   const undo: (() => void)[] = [];
   try {
     return await new Promise<T>((resolve, reject) => {
       undo.push(start(resolve, reject));
-      const onLate = (): void => reject(late(milliseconds / 1000));
-      const timer = setTimeout(onLate, milliseconds);
+      const onLate = (): void => reject(late(time));
+      // A busy process is no slow server: what has arrived meanwhile is read before the time counts as up.
+      const timer = setTimeout(() => setImmediate(onLate), time.milliseconds);
       undo.push(() => clearTimeout(timer));
       const onAbort = (): void => reject(signal?.reason);
       signal?.addEventListener("abort", onAbort);
@@ -232,7 +243,7 @@ function openSocket(port: number, localPort: number | undefined, dialing: Dialin
   const socket = connect({ host: dialing.server, port, localPort, family: 4 });
   return bounded<Socket>(
     dialing,
-    (seconds) => new LateError(seconds, 0),
+    (time) => new LateError(time, 0),
     (resolve, reject) => {
       const onConnect = (): void => resolve(socket);
       socket.once("connect", onConnect).once("error", reject);
@@ -243,16 +254,6 @@ function openSocket(port: number, localPort: number | undefined, dialing: Dialin
     socket.destroy();
     throw error;
   });
-}
-
-function timedOut(
-  service: Service,
-  port: number,
-  step: string,
-  { seconds, receivedBytes }: LateError,
-  certain: boolean,
-): NfsFinding {
-  return { kind: "timed-out", certain, service, port, step, seconds, receivedBytes };
 }
 
 function unconnected(service: Service, port: number, code: string, certain: boolean): NfsFinding {

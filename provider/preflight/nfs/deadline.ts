@@ -10,18 +10,30 @@ export interface ProbeLimits {
 
 const defaultLimits: ProbeLimits = { stepMs: 2000, totalMs: 5000 };
 
+/** The time of one step: its own, or what is left of the probe's. */
+export interface StepTime {
+  readonly milliseconds: number;
+  /** What ends with it, and after how many seconds. */
+  readonly bound: "step" | "probe";
+  readonly seconds: number;
+}
+
 /** Counts down from its making. */
 export class Deadline {
-  readonly #stepMs: number;
+  readonly #limits: ProbeLimits;
   readonly #end: number;
 
-  constructor({ stepMs, totalMs }: ProbeLimits = defaultLimits) {
-    this.#stepMs = stepMs;
-    this.#end = performance.now() + totalMs;
+  constructor(limits: ProbeLimits = defaultLimits) {
+    this.#limits = limits;
+    this.#end = performance.now() + limits.totalMs;
   }
 
-  /** Milliseconds that the next step may take; 0 when the time is up. */
-  nextStepMs(): number {
-    return Math.max(0, Math.min(this.#stepMs, this.#end - performance.now()));
+  /** The time that the next step may take. */
+  nextStep(): StepTime {
+    const { stepMs, totalMs } = this.#limits;
+    const left = Math.max(0, this.#end - performance.now());
+    return left < stepMs
+      ? { milliseconds: left, bound: "probe", seconds: totalMs / 1000 }
+      : { milliseconds: stepMs, bound: "step", seconds: stepMs / 1000 };
   }
 }

@@ -11,8 +11,8 @@ export interface Description {
 }
 
 const SERVER_NAMES = {
-  nfsd: "NFS server",
-  mountd: "mount service",
+  nfsd: "an NFS server",
+  mountd: "a mount service",
   rpcbind: "rpcbind",
 } as const satisfies Record<Service, string>;
 
@@ -55,7 +55,7 @@ function words(finding: NfsFinding, target: NfsTarget): Description {
     case "not-rpc":
       return {
         input: inputOf(finding.service),
-        text: `${at(finding, server)} does not speak the protocol of an ${SERVER_NAMES[finding.service]}: ${finding.found} (${finding.step}). Give the TCP port of the ${SERVER_NAMES[finding.service]}`,
+        text: `${at(finding, server)} does not answer as ${SERVER_NAMES[finding.service]} does: ${finding.found} (${finding.step}). ${startOrCorrect(finding.service)}`,
       };
     case "program-not-registered":
       return {
@@ -63,12 +63,12 @@ function words(finding: NfsFinding, target: NfsTarget): Description {
         text:
           finding.service === "rpcbind" && finding.program === "mountd"
             ? `rpcbind at ${server} port ${finding.port} knows no mount service version 3 over TCP. Start the NFS server's mountd, or set nfsMountPort to its port`
-            : `the server at ${server} port ${finding.port} is no ${SERVER_NAMES[finding.program]} (RPC program unavailable). ${startOrCorrect(finding.program)}`,
+            : `the server at ${server} port ${finding.port} is not ${SERVER_NAMES[finding.program]} (RPC program unavailable). ${startOrCorrect(finding.program)}`,
       };
     case "version-mismatch":
       return {
         input: inputOf(finding.service),
-        text: `${at(finding, server)} speaks version ${finding.lowest}${finding.highest === finding.lowest ? "" : ` to ${finding.highest}`}, and version ${finding.wanted} is needed. Switch NFS version 3 on in the server's configuration`,
+        text: `${at(finding, server)} speaks version ${finding.lowest}${finding.highest === finding.lowest ? "" : ` to ${finding.highest}`}, and version ${finding.wanted} is needed. ${finding.service === "rpcbind" ? startOrCorrect("rpcbind") : "Switch NFS version 3 on in the server's configuration"}`,
       };
     case "rpc-denied":
       return {
@@ -164,7 +164,9 @@ function offered(exports: readonly string[] | undefined): string {
 }
 
 function lateWords(finding: Extract<NfsFinding, { kind: "timed-out" }>): string {
-  const time = `within ${Number(finding.seconds.toFixed(1))} s`;
+  const seconds = Number(finding.seconds.toFixed(2));
+  const time =
+    finding.bound === "step" ? `within ${seconds} s` : `before the ${seconds} s of the probe were over`;
   if (finding.step === "connect") return `did not accept a connection ${time}`;
   return finding.receivedBytes > 0
     ? `began an answer to ${finding.step} and did not finish it ${time}`

@@ -86,9 +86,13 @@ export type NfsFinding =
   | ({ readonly kind: "refused" } & ServiceFinding)
   /** The network or the name service says no; `reason` is the system's error code (`"EHOSTUNREACH"`). */
   | ({ readonly kind: "unreachable"; readonly reason: string } & ServiceFinding)
-  /** No whole answer in time; `receivedBytes` of one had come. */
+  /**
+   * No whole answer in time; `receivedBytes` of one had come. The time of the step was up, or that of the probe.
+   * Uncertain once the service has answered anything: the guest has more patience.
+   */
   | ({
       readonly kind: "timed-out";
+      readonly bound: "step" | "probe";
       readonly seconds: number;
       readonly receivedBytes: number;
     } & StepFinding)

@@ -31,12 +31,12 @@ suite("a finding in words", () => {
       "nfsServer: 192.0.2.7 port 2049 (nfsd) cannot be reached from this host (EHOSTUNREACH). Correct the address, or the route to it",
     ],
     [
-      { kind: "timed-out", ...nfsd, step: "connect", seconds: 2, receivedBytes: 0 },
+      { kind: "timed-out", ...nfsd, step: "connect", bound: "step", seconds: 2, receivedBytes: 0 },
       "nfsServer: 192.0.2.7 port 2049 (nfsd) did not accept a connection within 2 s. Check that the server is up and that no firewall drops TCP port 2049",
     ],
     [
-      { kind: "timed-out", ...mountd, step: "MNT", seconds: 1.25, receivedBytes: 7 },
-      "nfsMountPort: 192.0.2.7 port 20048 (mountd) began an answer to MNT and did not finish it within 1.3 s. Check that the server is up and that no firewall drops TCP port 20048",
+      { kind: "timed-out", ...mountd, step: "MNT", bound: "probe", seconds: 5, receivedBytes: 7 },
+      "nfsMountPort: 192.0.2.7 port 20048 (mountd) began an answer to MNT and did not finish it before the 5 s of the probe were over. Check that the server is up and that no firewall drops TCP port 20048",
     ],
     [
       { kind: "program-not-registered", ...rpcbind, program: "mountd" },
@@ -45,6 +45,14 @@ suite("a finding in words", () => {
     [
       { kind: "version-mismatch", ...nfsd, wanted: 3, lowest: 4, highest: 4 },
       "nfsPort: 192.0.2.7 port 2049 (nfsd) speaks version 4, and version 3 is needed. Switch NFS version 3 on in the server's configuration",
+    ],
+    [
+      { kind: "version-mismatch", ...rpcbind, wanted: 2, lowest: 3, highest: 4 },
+      "nfsMountPort: 192.0.2.7 port 111 (rpcbind) speaks version 3 to 4, and version 2 is needed. Start rpcbind on the server, or set nfsMountPort to the port of its mount service",
+    ],
+    [
+      { kind: "not-rpc", ...mountd, step: "NULL", found: "an empty file handle" },
+      "nfsMountPort: 192.0.2.7 port 20048 (mountd) does not answer as a mount service does: an empty file handle (NULL). Start the server's mount service, or give its TCP port (for AgentFS the same as nfsPort)",
     ],
     [
       { kind: "export-unknown", certain: true, status: "MNT3ERR_NOENT", exports: [] },

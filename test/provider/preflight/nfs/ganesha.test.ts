@@ -221,7 +221,7 @@ suite.skipIf(reason !== undefined)(
       expect(await probe({ port: server.mountPort })).toMatchObject({
         kind: "program-not-registered",
         program: "nfsd",
-        words: expect.stringMatching(/^nfsPort: .* is no NFS server/),
+        words: expect.stringMatching(/^nfsPort: .* is not an NFS server/),
       });
       expect(await probe({ mountPort: server.nfsPort })).toMatchObject({
         kind: "program-not-registered",
