@@ -11,11 +11,10 @@ import { checkInputs, type CheckResult } from "./check.js";
 import { watchEngine, whileEngineLives } from "./engine.js";
 import { confirm } from "./host/confirm.js";
 import { printNotice } from "./notice.js";
-import { outputsOf, referenceOf } from "./observed.js";
+import { hasDrifted, isElsewhere, outputsOf, referenceOf, refreshed } from "./observed.js";
 import type { Values } from "./plan/fields.js";
 import { plan } from "./plan/plan.js";
 import { bootOf, type CheckedInputs } from "./spec/checked.js";
-import { inputsOf } from "./spec/context.js";
 
 /**
  * Inputs to checked inputs, which the preview shows and create boots.
@@ -30,12 +29,15 @@ export async function check(olds: Values, news: Values): Promise<CheckResult> {
 
 /** What differs, and whether that replaces the VM. */
 export async function diff(id: string, olds: Values, news: Values) {
-  const { stateDirectory, vmName, instance } = referenceOf(id, olds);
+  const reference = referenceOf(id, olds);
+  const { stateDirectory, vmName, instance } = reference;
+  const isHere = !(await isElsewhere(reference, printNotice));
   // The engine asks about this instance, so its state holds it.
-  await confirm(stateDirectory, vmName, instance);
-  const { action, changes } = plan(olds, news);
+  if (isHere) await confirm(stateDirectory, vmName, instance);
+  const observed = isHere ? news["observed"] : "unknown";
+  const { action, changes } = plan(olds, { ...news, observed });
   return {
-    changes: action !== "nothing",
+    changes: action !== "nothing" || hasDrifted(olds, { observed }),
     replaces: changes.filter((change) => change.policy === "replace").map((change) => change.field),
     deleteBeforeReplace: news["createFirst"] !== true,
   };
@@ -62,16 +64,12 @@ export async function create(inputs: Values): Promise<{ id: string; outs: Values
 }
 
 /** What is there now. A VM that is gone leaves the state; another host's is an error, never "gone". */
-export async function read(
-  id: string,
-  outputs: Values,
-): Promise<{ id?: string; props?: Values; inputs?: Values }> {
+export async function read(id: string, outputs: Values): Promise<{ id?: string; props?: Values }> {
   const reference = referenceOf(id, outputs);
   await confirm(reference.stateDirectory, reference.vmName, reference.instance);
   const vm = await (await backendOf(outputs)).observe(reference);
   if (vm.state === "gone") return {};
-  const props = outputsOf({ vmName: reference.vmName, ...outputs }, vm);
-  return { id, props, inputs: inputsOf(props) };
+  return { id, props: refreshed({ vmName: reference.vmName, ...outputs }, vm) };
 }
 
 /** Brings the VM to what the plan says without replacing it. */

@@ -5,7 +5,7 @@ import { MicroVmError, messageOf, shown } from "./errors.js";
 import { defaultStateDirectory, readHostId } from "./host/state-directory.js";
 import { readRecord } from "./host/record.js";
 import type { Notice } from "./notice.js";
-import type { Values } from "./plan/fields.js";
+import { isDefault, type Values } from "./plan/fields.js";
 import { ownerOf } from "./spec/context.js";
 
 /** The state directory of an existing VM, else the one that a new VM gets. */
@@ -35,9 +35,42 @@ export function referenceOf(id: string, outputs: Values): VmReference {
   };
 }
 
-/** A resource's outputs: its checked inputs, and what is there now. */
+/**
+ * Whether the VM's state directory is that of another host, or not to be seen from here: nothing can be said of the VM then,
+ * and the notice says so.
+ */
+export async function isElsewhere(reference: VmReference, notice: Notice): Promise<boolean> {
+  const { vmName, stateDirectory, hostId } = reference;
+  if (hostId === undefined || (await readHostId(stateDirectory)) === hostId) return false;
+  notice(
+    `${vmName}: not checked: it was made on another host (${hostId}), whose ${stateDirectory} is not here`,
+  );
+  return true;
+}
+
+/**
+ * A resource's outputs: its checked inputs, and what is there now. Left out, so that state stays small, is what diff takes
+ * for granted: a value that is its default, and the owner.
+ */
 export function outputsOf(inputs: Values, vm: VmOutputs): Values {
-  return { ...inputs, ...vm, observed: vm.state };
+  const kept = Object.entries(inputs).filter(([name, value]) => name !== "owner" && !isDefault(name, value));
+  return { ...Object.fromEntries(kept), ...vm, observed: vm.state };
+}
+
+/** The outputs after another look, without what was seen at an earlier one. */
+export function refreshed(outputs: Values, vm: VmOutputs): Values {
+  const seenBefore = new Set(["accelerator", "pid"]);
+  const kept = Object.entries(outputs).filter(([name]) => !seenBefore.has(name));
+  return outputsOf(Object.fromEntries(kept), vm);
+}
+
+/**
+ * Whether the outputs tell of another state than the checked inputs: the state has changed since the outputs were written, or
+ * a refresh has just seen that.
+ */
+export function hasDrifted(outputs: Values, inputs: Values): boolean {
+  const [before, now] = [outputs["observed"], inputs["observed"]];
+  return before !== undefined && now !== undefined && now !== "unknown" && before !== now;
 }
 
 /**

@@ -29,7 +29,7 @@ export interface Field {
   readonly default?: string;
   /** What a change does, on the back ends of this release. */
   readonly change: { readonly qemu: Policy };
-  /** What an old value that is absent counts as (state of an older release); by default nothing. */
+  /** What an old value that is absent counts as (an output that was left out, state of an older release); by default nothing. */
   readonly absent?: unknown;
   /** Whether two values that differ mean the same, given all old and new values. */
   readonly same?: (olds: Values, news: Values) => boolean;
@@ -247,6 +247,12 @@ export const derivedFields: Readonly<Record<keyof DerivedInputs, Field>> = {
 export function isSame(name: FieldName, field: Field, olds: Values, news: Values): boolean {
   const before = olds[name] ?? field.absent;
   return isDeepStrictEqual(plain(before), plain(news[name])) || (field.same?.(olds, news) ?? false);
+}
+
+/** Whether a value is what an absent one counts as. */
+export function isDefault(name: string, value: unknown): boolean {
+  const absent = Object.hasOwn(fields, name) ? fields[name as InputName].absent : undefined;
+  return absent !== undefined && isDeepStrictEqual(plain(value), plain(absent));
 }
 
 /** Without the prototypes and absent properties that a value has picked up on its way through the engine. */

@@ -7,7 +7,6 @@ import type { Owner } from "../backends/backend.js";
 import type { ResourceContext } from "./check.js";
 import { derivedNames } from "./checked.js";
 import { generatedName, rootDigest } from "./identity.js";
-import { isInputName } from "./validate.js";
 
 type Values = Readonly<Record<string, unknown>>;
 
@@ -92,13 +91,4 @@ export function withoutSecrets(text: string, inputs: Values, secret: ReadonlySet
     const value = inputs[name];
     return typeof value === "string" && value !== "" ? shown.replaceAll(value, "[secret]") : shown;
   }, text);
-}
-
-/** The checked inputs within a resource's outputs. */
-export function inputsOf(outputs: Values): Values {
-  const derived: ReadonlySet<string> = new Set(derivedNames);
-  const kept = Object.entries(outputs).filter(
-    ([name]) => isInputName(name) || derived.has(name) || name === "owner" || name === "createFirst",
-  );
-  return Object.fromEntries(kept);
 }
