@@ -94,28 +94,18 @@ function noticesOf(action: Plan["action"], changes: readonly Change[], olds: Val
   return notices;
 }
 
-/** The values that say which files a root is. */
-export interface RootValues {
-  readonly useNfsRoot?: unknown;
-  readonly rootfs?: unknown;
-  readonly nfsServer?: unknown;
-  readonly nfsServerAddress?: unknown;
-  readonly nfsPort?: unknown;
-  readonly nfsPath?: unknown;
-}
-
 /** Whether two roots are the same files. One that is not known yet is no other's: check runs again when it is. */
-export function sharesRoot(one: RootValues, other: RootValues): boolean {
+export function sharesRoot(one: Values, other: Values): boolean {
   return isDeepStrictEqual(rootOf(one), rootOf(other));
 }
 
-function rootOf(values: RootValues): unknown {
-  if (values.useNfsRoot !== true) return pathOf(values.rootfs);
-  const address = values.nfsServerAddress ?? values.nfsServer;
+function rootOf(values: Values): unknown {
+  if (values["useNfsRoot"] !== true) return pathOf(values["rootfs"]);
+  const address = values["nfsServerAddress"] ?? values["nfsServer"];
   return [
     typeof address === "string" ? seenFromHost(address, guestLink({ ip: "static" })) : address,
-    values.nfsPort,
-    pathOf(values.nfsPath),
+    values["nfsPort"],
+    pathOf(values["nfsPath"]),
   ];
 }
 
