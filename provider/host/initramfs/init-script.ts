@@ -255,6 +255,7 @@ exec /bin/switch_root /newroot "$boot_init" "$@"
 /** `/dhcp`, which udhcpc calls with what a server gave. */
 export const dhcpScript = `#!/bin/sh
 # Configures the interface from a DHCP lease, and keeps what else it says in /lease.
+set -f
 PATH=/bin
 [ "$1" = bound ] || exit 0
 ifconfig "$interface" "$ip" \${subnet:+netmask "$subnet"} up || exit 1

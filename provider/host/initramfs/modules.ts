@@ -114,14 +114,22 @@ export async function readModules(
     const information = moduleInformation(module.content);
     const path = [...from, name];
     // A soft dependency makes a module work better or at all, but modprobe loads the module without it, too.
-    for (const soft of information.softBefore) await visit(soft, false, path);
+    for (const soft of information.softBefore) await visit(inFolder(folder, soft), false, path);
     for (const hard of information.depends) await visit(hard, required, path);
     if (!ordered.has(name)) ordered.set(name, module);
-    for (const soft of information.softAfter) await visit(soft, false, path);
+    for (const soft of information.softAfter) await visit(inFolder(folder, soft), false, path);
   };
   for (const name of names) await visit(canonical(name), true, []);
   for (const name of optional) await visit(canonical(name), false, []);
   return [...ordered.values()];
+}
+
+/**
+ * A soft dependency may name an algorithm, as ext4's crc32c, and not a module. The module with the implementation for
+ * every processor has this ending (crypto/Makefile in the kernel).
+ */
+function inFolder(folder: ModuleFolder, name: string): string {
+  return folder.files.has(name) || folder.builtIn.has(name) ? name : `${name}_generic`;
 }
 
 /** What a module says of itself. */

@@ -115,10 +115,10 @@ function readElf(head: Buffer, size: number): ImageHeader {
   if (processor === undefined)
     throw new NotAKernel(`it is an ELF file for another processor (machine ${machine})`);
   const payloads = loadSegments(head);
-  if (head.readUInt16LE(16) !== 2 || payloads.length === 0) {
-    throw new NotAKernel(
-      "it is an ELF file, but not a kernel (nothing in it is to be loaded at a fixed address)",
-    );
+  // ET_EXEC, or ET_DYN where the kernel can be moved (arm64).
+  const type = head.readUInt16LE(16);
+  if ((type !== 2 && type !== 3) || payloads.length === 0) {
+    throw new NotAKernel("it is an ELF file, but nothing in it can be loaded and started");
   }
   if (payloads.some(({ offset, length }) => offset + length > size)) {
     throw new NotAKernel("it is a vmlinux that was cut short");
