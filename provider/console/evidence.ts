@@ -34,6 +34,8 @@ export interface Evidence {
   readonly hint?: Diagnosis;
   /** Whether the kernel stamps its lines with the time: only then can user space's be told from them. */
   readonly stamped: boolean;
+  /** When the command line was echoed. */
+  readonly begunAt?: number;
   /** The program that was started last. */
   readonly init?: string;
   /** When the start of init counts as proof, if no panic and no failed exec comes first. */
@@ -48,8 +50,10 @@ export interface Evidence {
   readonly tailAt?: number;
 }
 
-/** How long the console must stay free of a panic after init was started, in milliseconds. */
+/** How long the console must at least stay free of a panic after init was started, in milliseconds. */
 export const CALM_MILLISECONDS = 500;
+/** The same as a part of the boot so far: an emulated guest on a busy host is slow to fail, too. */
+export const CALM_SHARE = 0.2;
 /** How long it must stay so after the first output of user space: an init that gives up prints why, then the panic comes. */
 export const OUTPUT_CALM_MILLISECONDS = 200;
 /** How long an unfinished line must stand to be read as one (a login prompt has no line end), in milliseconds. */
@@ -103,7 +107,9 @@ export function atLine(before: Evidence, line: string, now: number): Evidence {
   const carried = isStamped ? before.carried + parts.user : "";
   const state: Evidence = { ...before, carried, tail: "", tailAt: undefined };
   if (kernel !== undefined && echoesCommandLine(kernel)) {
-    return state.stage === "silent" ? { ...state, stamped: isStamped, stage: "booting" } : state;
+    return state.stage === "silent"
+      ? { ...state, stamped: isStamped, stage: "booting", begunAt: now }
+      : state;
   }
   const said = diagnose({ kernel, user: initramfsWords(kernel, user) });
   if (said?.ends === true) return failed(state, said);
@@ -183,7 +189,8 @@ function onward(
   if (state.stage === "booting") return state;
   const init = startIn(state.claim, kernel, user);
   if (init !== undefined) {
-    const calmAt = state.claim.readiness === undefined ? now + CALM_MILLISECONDS : undefined;
+    const calm = Math.max(CALM_MILLISECONDS, CALM_SHARE * (now - (state.begunAt ?? now)));
+    const calmAt = state.claim.readiness === undefined ? now + calm : undefined;
     return { ...state, stage: "started", init, calmAt, spoken: false };
   }
   return isSign(state, user, line) ? signed(state, now) : state;

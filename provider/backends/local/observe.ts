@@ -2,26 +2,43 @@
 
 import { access } from "node:fs/promises";
 
+import { hasGuestEnded } from "../../console/ended.js";
 import { MicroVmError, messageOf, systemCodeOf } from "../../errors.js";
 import { isForgotten } from "../../host/forgotten.js";
 import { vmPaths } from "../../host/paths.js";
+import { findByArgument } from "../../host/process.js";
 import { type VmRecord, readRecord } from "../../host/record.js";
 import { readHostId } from "../../host/state-directory.js";
 import type { ObservedState, VmOutputs, VmReference } from "../backend.js";
 import { connectIfPossible } from "./power.js";
 import { vmmsOf } from "./start.js";
-import type { Vmm } from "./vmm.js";
+import type { GuestState, Vmm } from "./vmm.js";
+
+/** What is found of a VM that has a record. `unreachable`: its VMM runs and cannot be asked. */
+export type Finding = Exclude<ObservedState, "gone"> | "unreachable";
 
 /**
- * Looks at the record, the process and the VMM.
+ * Looks at the record, the process, the VMM and the end of the console.
  *
- * @throws MicroVmError `other-host` when the state directory is not this host's, unless the VM was forgotten; `record-unreadable`.
+ * @throws MicroVmError `other-host` when the state directory is not this host's, unless the VM was forgotten; `record-unreadable`;
+ * `vmm-failed` when the VMM runs and does not answer, so that running and paused cannot be told apart.
  */
 export async function observeVm(vmm: Vmm, reference: VmReference): Promise<VmOutputs> {
   const found = await ownRecord(reference);
-  if (found === undefined) return goneOutputs(reference);
+  if (found === undefined) return withoutRecord(reference);
   const { record, place } = found;
-  return outputsOf(place, record, await observedState(vmm, place.stateDirectory, record));
+  const state = await findingOf(vmm, place.stateDirectory, record);
+  if (state === "unreachable") throw unreachable(record);
+  return outputsOf(place, record, state);
+}
+
+/** For a VM that runs, and of which nothing more can be told or done than to end it. */
+export function unreachable({ vmName, controlSocket }: VmRecord): MicroVmError {
+  return new MicroVmError(
+    "vmm-failed",
+    `${vmName} runs, but its hypervisor does not answer at ${controlSocket}, so that it cannot be asked or told anything. ` +
+      'Set powerState to "stopped" and then to "running", which ends and starts it again',
+  );
 }
 
 /** Where a VM is kept: its state directory, and the host that this belongs to. */
@@ -59,28 +76,29 @@ export function outputsOf(place: Place, record: VmRecord, state: ObservedState):
   };
 }
 
-/** The state of a VM that has a record. */
-export async function observedState(
-  vmm: Vmm,
-  stateDirectory: string,
-  record: VmRecord,
-): Promise<ObservedState> {
+/** Looks at a VM that has a record. */
+export async function findingOf(vmm: Vmm, stateDirectory: string, record: VmRecord): Promise<Finding> {
   if (record.phase === "removing" || record.phase === "claimed") return "damaged"; // only removing it helps
   const isUp = vmmsOf(record).length > 0;
   if (await isDamaged(stateDirectory, record, isUp)) return "damaged";
-  if (!isUp) return "stopped";
+  if (!isUp || (await hasGuestEnded(vmPaths(stateDirectory, record.vmName).consoleLog))) return "stopped";
+  const state = await guestStateOf(vmm, record);
+  // A guest that was never let run is one whose start was killed: it is to be started, not resumed.
+  if (state === "ended" || state === "unbooted") return "stopped";
+  if (state !== undefined) return state;
+  return vmmsOf(record).length > 0 ? "unreachable" : "stopped"; // it may have ended just now
+}
+
+/** What the VMM says; undefined when it does not answer (its socket is gone, or it hangs or has just ended). */
+export async function guestStateOf(vmm: Vmm, record: VmRecord): Promise<GuestState | undefined> {
   const control = await connectIfPossible(vmm, record);
-  if (control === undefined) return "running"; // it lives; whoever needs to control it is told
   try {
-    const state = await control.guestState();
-    return state === "ended" ? "stopped" : state === "unbooted" ? "paused" : state;
+    return await control?.guestState();
   } catch (error) {
-    if (error instanceof MicroVmError && error.code === "vmm-failed") {
-      return vmmsOf(record).length > 0 ? "running" : "stopped"; // it ended just now, or hangs
-    }
+    if (error instanceof MicroVmError && error.code === "vmm-failed") return undefined;
     throw error;
   } finally {
-    control.close();
+    control?.close();
   }
 }
 
@@ -111,8 +129,9 @@ async function hostOf({ stateDirectory, vmName, hostId }: VmReference): Promise<
   let found: string | undefined;
   let problem: unknown;
   try {
-    found = await readHostId(stateDirectory);
+    // First: a folder that is no longer this host's is why a person forgets a VM.
     if (await isForgotten(stateDirectory, vmName)) return undefined;
+    found = await readHostId(stateDirectory);
   } catch (error) {
     problem = error; // told below: what cannot be read is not gone
   }
@@ -131,9 +150,12 @@ async function hostOf({ stateDirectory, vmName, hostId }: VmReference): Promise<
   );
 }
 
-function goneOutputs({ stateDirectory, vmName, hostId }: VmReference): VmOutputs {
+/** An instance without a record is gone, or, where its folder or its process is left, to be removed and made anew. */
+async function withoutRecord(reference: VmReference): Promise<VmOutputs> {
+  const { stateDirectory, vmName, instance, hostId } = reference;
+  const { directory, consoleLog } = vmPaths(stateDirectory, vmName);
   return {
-    state: "gone",
+    state: (await isLeftOver(stateDirectory, vmName, instance)) ? "damaged" : "gone",
     rootEvidence: "none",
     guestIp: "",
     hostId: hostId ?? "",

@@ -37,6 +37,11 @@ async function untilPhase(request: CreateRequest, wanted: (record: VmRecord) => 
   }
 }
 
+/** What an HTTP server on a port of this host says. */
+async function answerOn(port: number): Promise<string> {
+  return await (await fetch(`http://127.0.0.1:${port}/`)).text();
+}
+
 /** Defines the tests of the contract. */
 export function testLocalBackend(title: string, place: ContractPlace): void {
   describe(title, () => {
@@ -108,16 +113,19 @@ export function testLocalBackend(title: string, place: ContractPlace): void {
       });
 
       it("answers on a forwarded port, and on another one after an update", async () => {
-        const answer = await (await fetch(`http://127.0.0.1:${hostPort}/`)).text();
-        expect(answer).toContain("my root is");
+        // The guest's server starts after it has said that it is ready.
+        await expect
+          .poll(async () => await answerOn(hostPort).catch(String), { timeout: 20_000 })
+          .toContain("my root is");
+        const answer = await answerOn(hostPort);
         const other = await freePort();
         const portForwards = [
           { hostPort: other, guestPort: 80, protocol: "tcp", hostAddress: "127.0.0.1" },
         ] as const;
         request = { ...request, boot: { ...request.boot, portForwards } };
         expect((await update(reference, request)).pid).toBe(vm.pid);
-        expect(await (await fetch(`http://127.0.0.1:${other}/`)).text()).toBe(answer);
-        await expect(fetch(`http://127.0.0.1:${hostPort}/`)).rejects.toThrow();
+        expect(await answerOn(other)).toBe(answer);
+        await expect(answerOn(hostPort)).rejects.toThrow();
       });
 
       it("cannot take a port that another program has", async () => {
