@@ -2,7 +2,7 @@
  * The one error class of the package, and the table of everything that can go wrong.
  *
  * A message is for the person at the terminal: what was expected, what was found, what to do.
- * The table holds what is true of every error of a code; docs/messages.md is generated from it.
+ * The table holds what is true of every error of a code; MESSAGES.md is generated from it.
  */
 
 /** What every error of one code has in common. */
@@ -33,9 +33,8 @@ export const errorKinds = {
     remedy: "Give the path of a readable file of the kind that the message names, and run again.",
   },
   "kernel-unusable": {
-    cause:
-      "The kernel image lacks what this boot needs, and no modules were found to make an initramfs from.",
-    remedy: "Use a kernel with the options that the message lists, or install its modules.",
+    cause: "The kernel lacks what this boot needs, or no initramfs can be made for it.",
+    remedy: "Use a kernel with the options that the message lists, or install what it names.",
   },
   "host-unusable": {
     cause: "This host lacks a program, a right or a device that the VM needs.",
@@ -78,9 +77,17 @@ export const errorKinds = {
     cause: "The NFS server refuses, does not answer, or does not offer the export.",
     remedy: "Start the server, or correct nfsServer, nfsPort, nfsMountPort or nfsPath.",
   },
+  "root-unusable": {
+    cause: "The root file system has no init program that the guest's kernel can run.",
+    remedy: "Put one there for the guest's processor, or name another with `init=` in `kernelArgs`.",
+  },
   "vmm-failed": {
     cause: "The hypervisor did not start, ended, or refused a request.",
     remedy: "The message carries the hypervisor's own words.",
+  },
+  "internal-error": {
+    cause: "This package or the system under it failed in a way that it does not expect.",
+    remedy: "Report it with the message; `pulumi refresh` shows what is there.",
   },
   interrupted: {
     cause: "The Pulumi engine ended while the VM was being made; the VM was undone.",
@@ -106,6 +113,8 @@ export class MicroVmError extends Error {
   readonly code: ErrorCode;
   /** The input that is to blame, where it is one. */
   readonly input: string | undefined;
+  /** The message without the input's name. */
+  readonly text: string;
 
   /**
    * @param code What kind of failure it is.
@@ -115,6 +124,7 @@ export class MicroVmError extends Error {
     super(details.input === undefined ? text : `${details.input}: ${text}`, { cause: details.cause });
     this.code = code;
     this.input = details.input;
+    this.text = text;
   }
 }
 
