@@ -5,12 +5,15 @@ import { delimiter, join } from "node:path";
 import { MicroVmError, systemCodeOf } from "../../errors.js";
 import type { Processor } from "../../preflight/kernel/image.js";
 import { readElfProgram } from "./elf.js";
+import { stampOf } from "./stamp.js";
 
 /** A program that was found. */
 export interface Busybox {
   /** Absolute path. */
   readonly path: string;
   readonly content: Buffer;
+  /** {@link stampOf} the file before it was read. */
+  readonly stamp: string;
 }
 
 const usualPlaces = [
@@ -35,13 +38,13 @@ export async function findBusybox(
   const candidates = new Set([...onPath.map((folder) => join(folder, "busybox")), ...places]);
   const unfit: string[] = [];
   for (const path of candidates) {
-    const content = await readProgram(path);
-    if (content === undefined) continue;
-    const program = readElfProgram(content);
+    const found = await readProgram(path);
+    if (found === undefined) continue;
+    const program = readElfProgram(found.content);
     if (program === undefined) unfit.push(`${path} is not a 64-bit ELF program`);
     else if (!program.isStatic) unfit.push(`${path} is dynamically linked`);
     else if (program.processor !== processor) unfit.push(`${path} is not for ${processor}`);
-    else return { path, content };
+    else return { path, ...found };
   }
   const found = unfit.length === 0 ? "none was found" : unfit.join(", ");
   throw new MicroVmError(
@@ -52,13 +55,14 @@ export async function findBusybox(
   );
 }
 
-async function readProgram(path: string): Promise<Buffer | undefined> {
+async function readProgram(path: string): Promise<Omit<Busybox, "path"> | undefined> {
   try {
-    return await readFile(path);
+    const stamp = await stampOf(path);
+    return stamp === undefined ? undefined : { stamp, content: await readFile(path) };
   } catch (error) {
     // Not there, or not for us to read: the next place may have one.
     const code = systemCodeOf(error) ?? "";
-    if (["ENOENT", "ENOTDIR", "EACCES", "EISDIR", "ELOOP"].includes(code)) return undefined;
+    if (["ENOENT", "EACCES", "ELOOP"].includes(code)) return undefined;
     throw error;
   }
 }

@@ -13,6 +13,7 @@ import { type Busybox, findBusybox } from "./busybox.js";
 import { cpioArchive, type CpioEntry } from "./cpio.js";
 import { dhcpScript, initApplets, initScript } from "./init-script.js";
 import { findModules, type Module, readModules } from "./modules.js";
+import { stampOf } from "./stamp.js";
 
 /** An initramfs that this package made. */
 export interface GeneratedInitramfs {
@@ -38,7 +39,7 @@ export interface InitramfsRequest {
 interface Remembered {
   readonly sha256: string;
   readonly size: number;
-  /** Paths of the files that went in, each with {@link stampOf} when it was read. */
+  /** Paths of the files that went in, each with {@link stampOf} before it was read. */
   readonly sources: readonly (readonly [path: string, stamp: string])[];
 }
 
@@ -64,37 +65,26 @@ export async function ensureInitramfs(request: InitramfsRequest): Promise<Genera
   ];
   const key = sha256(JSON.stringify(recipe)).slice(0, 32);
   const notePath = join(cacheDirectory, `initramfs-${key}.json`);
-  const remembered = await readNote(notePath);
+  const remembered = await keptIn(cacheDirectory, () => readNote(notePath));
   if (remembered !== undefined && (await isCurrent(remembered, cacheDirectory))) {
     return generated(cacheDirectory, remembered.sha256);
   }
 
   const wantsModules = modules.length + optionalModules.length > 0;
   const folder = wantsModules ? await findModules(facts) : undefined;
-  // Before reading, so that a change while we read is noticed the next time.
-  const orderFile = folder === undefined ? [] : [join(folder.path, "modules.order")];
-  const orderSources = await stamped(orderFile);
   const busybox = await findBusybox(facts.processor);
   const loaded = folder === undefined ? [] : await readModules(folder, modules, optionalModules);
-  const sources = [
-    ...orderSources,
-    ...(await stamped([busybox.path, ...loaded.map((module) => module.path)])),
-  ];
+  const sources = [busybox, ...loaded].map(({ path, stamp }) => [path, stamp] as const);
+  if (folder !== undefined) sources.push([folder.orderPath, folder.orderStamp]);
 
   const archive = cpioArchive(initramfsEntries(busybox, loaded));
   const digest = sha256(archive);
   const note: Remembered = { sha256: digest, size: archive.length, sources };
-  try {
+  await keptIn(cacheDirectory, async () => {
     await mkdir(cacheDirectory, { recursive: true, mode: 0o700 });
     await writeByRename(archivePath(cacheDirectory, digest), archive);
     await writeByRename(notePath, Buffer.from(JSON.stringify(note)));
-  } catch (error) {
-    throw new MicroVmError(
-      "state-directory",
-      `an initramfs of ${archive.length} bytes was to be kept in ${cacheDirectory}: ${messageOf(error)}`,
-      { cause: error },
-    );
-  }
+  });
   return generated(cacheDirectory, digest);
 }
 
@@ -129,13 +119,27 @@ function generated(cacheDirectory: string, digest: string): GeneratedInitramfs {
   return { path: archivePath(cacheDirectory, digest), sha256: digest, generated: true };
 }
 
+async function keptIn<T>(cacheDirectory: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (systemCodeOf(error) === undefined) throw error;
+    throw new MicroVmError(
+      "state-directory",
+      `an initramfs for this kernel was to be kept in ${cacheDirectory}: ${messageOf(error)}`,
+      { cause: error },
+    );
+  }
+}
+
 async function readNote(path: string): Promise<Remembered | undefined> {
   try {
     const note: unknown = JSON.parse(await readFile(path, "utf8"));
     return isNote(note) ? note : undefined;
   } catch (error) {
     // Nothing remembered, or a note that a crash or a hand has torn: the initramfs is made anew.
-    if (systemCodeOf(error) === "ENOENT" || error instanceof SyntaxError) return undefined;
+    const code = systemCodeOf(error) ?? "";
+    if (["ENOENT", "ENOTDIR"].includes(code) || error instanceof SyntaxError) return undefined;
     throw error;
   }
 }
@@ -168,24 +172,11 @@ async function writeByRename(path: string, content: Buffer): Promise<void> {
   }
 }
 
-async function stamped(paths: readonly string[]): Promise<[string, string][]> {
-  return await Promise.all(paths.map(async (path): Promise<[string, string]> => [path, await stampOf(path)]));
-}
-
-/** Size, times and inode of a file: what changes when its content does. */
-async function stampOf(path: string): Promise<string> {
-  const found = await statIfThere(path);
-  return found === undefined
-    ? "gone"
-    : [found.size, found.mtimeMs, found.ctimeMs, found.dev, found.ino].join(" ");
-}
-
 async function statIfThere(path: string): Promise<Stats | undefined> {
   try {
     return await stat(path);
   } catch (error) {
-    const code = systemCodeOf(error);
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    if (systemCodeOf(error) === "ENOENT") return undefined;
     throw error;
   }
 }

@@ -5,17 +5,21 @@
  * was unpacked but not installed has none, and nobody need run depmod.
  */
 
-import { readFile, stat } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { MicroVmError, systemCodeOf } from "../../errors.js";
 import type { KernelFacts } from "../../preflight/kernel/inspect.js";
 import { CannotUnpack, type Compression, unpack } from "../../preflight/kernel/unpack.js";
 import { elfSection } from "./elf.js";
+import { stampOf } from "./stamp.js";
 
 /** The folder of a kernel's modules, and what is in it. */
 export interface ModuleFolder {
   /** Absolute path. */
   readonly path: string;
+  /** Absolute path of modules.order, and {@link stampOf} it before it was read. */
+  readonly orderPath: string;
+  readonly orderStamp: string;
   /** Path below the folder by name (`virtio_net`), as the kernel's build listed it. */
   readonly files: ReadonlyMap<string, string>;
   /** Names of modules that are built into the kernel. */
@@ -28,6 +32,8 @@ export interface Module {
   readonly name: string;
   /** Absolute path of the file it was read from. */
   readonly path: string;
+  /** {@link stampOf} the file before it was read. */
+  readonly stamp: string;
   /** The module, unpacked. */
   readonly content: Buffer;
   /** Whether the boot fails when it cannot be loaded. */
@@ -70,13 +76,15 @@ export function moduleFolderCandidates(facts: KernelFacts): string[] {
 export async function findModules(facts: KernelFacts): Promise<ModuleFolder> {
   const candidates = moduleFolderCandidates(facts);
   for (const path of candidates) {
-    const order = await readIfThere(join(path, "modules.order"));
-    if (order === undefined) continue;
+    const orderPath = join(path, "modules.order");
+    const orderStamp = await stampOf(orderPath);
+    if (orderStamp === undefined) continue;
+    const order = await readFile(orderPath, "utf8");
     const files = new Map(
       lines(order).map((line) => [moduleName(line), line.replace(/\.(?:xz|zst|gz)$/, "")]),
     );
     const builtIn = new Set(lines((await readIfThere(join(path, "modules.builtin"))) ?? "").map(moduleName));
-    return { path, files, builtIn };
+    return { path, orderPath, orderStamp, files, builtIn };
   }
   const found =
     facts.release === undefined
@@ -173,10 +181,16 @@ async function readModule(folder: ModuleFolder, name: string): Promise<Omit<Modu
   const base = join(folder.path, file);
   for (const [ending, compression] of endings) {
     const path = base + ending;
-    if (!(await isThere(path))) continue;
+    const stamp = await stampOf(path);
+    if (stamp === undefined) continue;
     const bytes = await readFile(path);
     try {
-      return { name, path, content: compression === undefined ? bytes : await unpack(bytes, compression) };
+      return {
+        name,
+        path,
+        stamp,
+        content: compression === undefined ? bytes : await unpack(bytes, compression),
+      };
     } catch (error) {
       if (!(error instanceof CannotUnpack)) throw error;
       throw new MicroVmError("kernel-unusable", `the module ${path} is needed, but ${error.message}`, {
@@ -212,15 +226,6 @@ async function readIfThere(path: string): Promise<string | undefined> {
   } catch (error) {
     const code = systemCodeOf(error);
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw error;
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    return (await stat(path)).isFile();
-  } catch (error) {
-    if (systemCodeOf(error) === "ENOENT") return false;
     throw error;
   }
 }
