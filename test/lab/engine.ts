@@ -13,7 +13,7 @@ const REPOSITORY = resolve(__dirname, "../..");
 
 /** What a stack is made of. */
 export interface StackOptions {
-  /** The program: the text of a CommonJS `index.js`, or files by name (`Pulumi.yaml` is added if it is not among them). */
+  /** The program: the text of a CommonJS `index.js`, or files by name (`Pulumi.yaml` and `package.json` are added where there is none). */
   readonly program: string | Readonly<Record<string, string>>;
   /** Folder whose files are copied first, such as one of examples/. */
   readonly from?: string;
@@ -49,8 +49,8 @@ export interface StackState {
 export interface PreviewStep {
   readonly op: string;
   readonly urn: string;
+  /** Names of the inputs that make it a replace. */
   readonly replaceReasons?: readonly string[] | null;
-  readonly diffReasons?: readonly string[] | null;
   readonly newState?: StateResource;
   readonly oldState?: StateResource;
 }
@@ -137,9 +137,9 @@ export class Stack {
 
   /** Writes files of the program. */
   async writeProgram(files: Readonly<Record<string, string>>): Promise<void> {
-    const project = "name: lab\nruntime: nodejs\n";
+    const needed = { "Pulumi.yaml": "name: lab\nruntime: nodejs\n", "package.json": "{}\n" };
     const present = await readdir(this.program);
-    const added = present.includes("Pulumi.yaml") ? {} : { "Pulumi.yaml": project };
+    const added = Object.fromEntries(Object.entries(needed).filter(([name]) => !present.includes(name)));
     for (const [name, text] of Object.entries({ ...added, ...files })) {
       await writeFile(join(this.program, name), text);
     }

@@ -1,10 +1,16 @@
 /** Ends a test run with what was skipped, by name, and one line that says how it went. */
 
-import type { Reporter, TestModule } from "vitest/node" with { "resolution-mode": "import" };
+import type { Reporter, TestModule, TestRunEndReason } from "vitest/node" with {
+  "resolution-mode": "import",
+};
 
 /** The reporter; vitest loads it by its path. */
 export default class SummaryReporter implements Reporter {
-  onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly unknown[]): void {
+  onTestRunEnd(
+    modules: readonly TestModule[],
+    unhandledErrors: readonly unknown[],
+    reason: TestRunEndReason,
+  ): void {
     const count = { passed: 0, failed: unhandledErrors.length, skipped: 0 };
     for (const module of modules) {
       // A file that cannot be loaded, or whose hooks fail, is a failure even where it has no test.
@@ -18,6 +24,8 @@ export default class SummaryReporter implements Reporter {
         if (kind === "skipped") console.log(`skipped: ${module.relativeModuleId}: ${test.fullName}`);
       }
     }
+    // A run that failed before its first test has failed all the same.
+    if (reason === "failed" && count.failed === 0) count.failed = 1;
     console.log(`\n${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`);
   }
 }
