@@ -50,12 +50,13 @@ export interface Evidence {
   readonly tailAt?: number;
 }
 
-/** How long the console must at least stay free of a panic after init was started, in milliseconds. */
-export const CALM_MILLISECONDS = 500;
-/** The same as a part of the boot so far: an emulated guest on a busy host is slow to fail, too. */
-export const CALM_SHARE = 0.2;
-/** How long it must stay so after the first output of user space: an init that gives up prints why, then the panic comes. */
-export const OUTPUT_CALM_MILLISECONDS = 200;
+/**
+ * How long the console must stay free of a panic after init was started, in milliseconds: 500, or a fifth of the boot so far if that is
+ * more. An emulated guest on a busy host is slow to fail, too.
+ */
+const CALM = { least: 500, most: Infinity, share: 0.2 };
+/** The same after the first output of user space: an init that gives up prints why, and the panic follows. */
+const CALM_AFTER_OUTPUT = { least: 50, most: 200, share: 0.025 };
 /** How long an unfinished line must stand to be read as one (a login prompt has no line end), in milliseconds. */
 export const TAIL_MILLISECONDS = 50;
 
@@ -189,8 +190,7 @@ function onward(
   if (state.stage === "booting") return state;
   const init = startIn(state.claim, kernel, user);
   if (init !== undefined) {
-    const calm = Math.max(CALM_MILLISECONDS, CALM_SHARE * (now - (state.begunAt ?? now)));
-    const calmAt = state.claim.readiness === undefined ? now + calm : undefined;
+    const calmAt = state.claim.readiness === undefined ? calmFrom(state, CALM, now) : undefined;
     return { ...state, stage: "started", init, calmAt, spoken: false };
   }
   return isSign(state, user, line) ? signed(state, now) : state;
@@ -199,7 +199,12 @@ function onward(
 /** A match of the person's pattern decides at once, any other output once it has stayed calm for a while. */
 function signed(state: Evidence, now: number): Evidence {
   if (state.claim.readiness !== undefined) return { ...state, stage: "proved" };
-  return state.spoken ? state : { ...state, spoken: true, calmAt: now + OUTPUT_CALM_MILLISECONDS };
+  return state.spoken ? state : { ...state, spoken: true, calmAt: calmFrom(state, CALM_AFTER_OUTPUT, now) };
+}
+
+function calmFrom({ begunAt }: Evidence, calm: typeof CALM, now: number): number {
+  const share = calm.share * (now - (begunAt ?? now));
+  return now + Math.min(calm.most, Math.max(calm.least, share));
 }
 
 /** Whether a line says that the named root was mounted, or another one. */

@@ -6,6 +6,8 @@ import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { expect } from "vitest";
+
 import type {
   Backend,
   CreateRequest,
@@ -15,10 +17,12 @@ import type {
   VmReference,
 } from "../../../provider/backends/backend.js";
 import { type BootConfiguration, type BootFile, bootConfiguration } from "../../../provider/boot/boot.js";
+import { MicroVmError } from "../../../provider/errors.js";
 import { digestOf } from "../../../provider/host/boot-files.js";
 import { ensureInitramfs } from "../../../provider/host/initramfs/initramfs.js";
 import { vmPaths } from "../../../provider/host/paths.js";
 import { findByArgument } from "../../../provider/host/process.js";
+import { readRecord, type VmRecord } from "../../../provider/host/record.js";
 import { bootNeeds } from "../../../provider/preflight/kernel/boot-needs.js";
 import { inspectKernel } from "../../../provider/preflight/kernel/inspect.js";
 import type { Spec } from "../../../provider/spec/spec.js";
@@ -114,6 +118,38 @@ export class LocalLab {
     };
   }
 
+  /** Makes a VM by the back end. */
+  async create(
+    choice: VmChoice = {},
+  ): Promise<{ request: CreateRequest; vm: VmOutputs; reference: VmReference }> {
+    const request = await this.request(choice);
+    const vm = await this.backend.create(request);
+    return { request, vm, reference: referenceOf(request, vm) };
+  }
+
+  /** Brings a VM to what the request says now. */
+  async update(reference: VmReference, request: CreateRequest): Promise<VmOutputs> {
+    const { boot, settings, signal, notice } = request;
+    return await this.backend.update({ reference, boot, settings, signal, notice });
+  }
+
+  async remove(reference: VmReference, shutdownTimeoutSeconds = 20): Promise<void> {
+    const { signal } = new AbortController();
+    const notice = (line: string): number => this.notices.push(line);
+    await this.backend.remove({ reference, shutdownTimeoutSeconds, signal, notice });
+  }
+
+  /** The error of a create that fails and leaves nothing. */
+  async failureOf(request: CreateRequest): Promise<MicroVmError> {
+    const error: unknown = await this.backend.create(request).then(
+      async (vm) => await this.remove(referenceOf(request, vm), 0),
+      (reason: unknown) => reason,
+    );
+    expect(this.leftoversOf(request)).toEqual([]);
+    if (error instanceof MicroVmError) return error;
+    throw new Error("the create did not fail as expected", { cause: error });
+  }
+
   async console(vm: VmOutputs): Promise<string> {
     return (await readFile(vm.consoleLog, "utf8")).replaceAll("\r", "");
   }
@@ -164,6 +200,20 @@ export class LocalLab {
       backend: { type: "qemu", machine: choice.machine ?? "q35", accelerator: "auto" },
       preflight: "error",
     };
+  }
+}
+
+const RECORD_POLL_MILLISECONDS = 2;
+
+/** The record of a VM, once it is as wanted. */
+export async function untilPhase(
+  request: CreateRequest,
+  wanted: (record: VmRecord) => boolean,
+): Promise<VmRecord> {
+  for (;;) {
+    const record = await readRecord(request.stateDirectory, request.vmName).catch(() => undefined);
+    if (record !== undefined && wanted(record)) return record;
+    await new Promise((resolve) => setTimeout(resolve, RECORD_POLL_MILLISECONDS));
   }
 }
 
