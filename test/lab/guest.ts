@@ -16,20 +16,7 @@ export type GuestInit = "complete" | "deaf" | "silent" | "exits" | "wrong-format
 
 /** Makes a guest's root in a directory, which is created; its own files are replaced. */
 export async function makeGuestRoot(directory: string, init: GuestInit = "complete"): Promise<void> {
-  const folders = [
-    "bin",
-    "sbin",
-    "usr/bin",
-    "usr/sbin",
-    "dev",
-    "proc",
-    "sys",
-    "run",
-    "tmp",
-    "var",
-    "data",
-    "www",
-  ];
+  const folders = ["bin", "sbin", "usr/bin", "usr/sbin", "dev", "proc", "sys", "run", "tmp", "var", "data"];
   for (const folder of folders) await mkdir(join(directory, folder), { recursive: true });
   await makeConsole(directory);
   if (init === "missing") return;
