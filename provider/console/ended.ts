@@ -32,7 +32,8 @@ export async function hasGuestEnded(consoleLog: string): Promise<boolean> {
  */
 export function tellsOfEnd(lines: readonly string[]): boolean {
   const parts = lines.filter((line) => line.trim() !== "").map(splitLine);
-  if (!parts.some(({ kernel }) => kernel !== undefined)) return VERY_LAST_WORDS.test(parts.at(-1)?.user ?? "");
+  if (!parts.some(({ kernel }) => kernel !== undefined))
+    return VERY_LAST_WORDS.test(parts.at(-1)?.user ?? "");
   const lastOfUser = parts.findLastIndex(({ kernel }) => kernel === undefined);
   return parts.slice(lastOfUser + 1).some(({ kernel = "" }) => LAST_WORDS.test(kernel));
 }

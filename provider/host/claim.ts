@@ -14,7 +14,8 @@ import { vmDirectory } from "./paths.js";
 import { endProcess, findByArgument, isAlive } from "./process.js";
 import { readRecord, recordText } from "./record.js";
 import type { VmRecord } from "./record.js";
-import { preparationDirectory, sweep } from "./remove.js";
+import { vmmsIn } from "./remains.js";
+import { preparationDirectory, removeVmDirectory, sweep } from "./remove.js";
 import { isAbsent, isOccupied, storageError, syncDirectory, writeNewFile } from "./storage.js";
 
 /** What a test may shorten. */
@@ -68,11 +69,28 @@ export async function claimName(
       throwIfAborted(work);
     }
     await syncDirectory(stateDirectory);
+    await assertNobodyElse(stateDirectory, record);
     await clearForgotten(stateDirectory, record.vmName);
   } catch (error) {
     await rm(prepared, { recursive: true, force: true });
     throw storageError(error, `make ${directory}`);
   }
+}
+
+/**
+ * Two guests on one writable root destroy it: a VMM that outlived its record (somebody removed the folder, or forgot the VM) must
+ * end first. Whose it is cannot be told any more, so a person decides. Looked at once the name is ours: nothing new can start here.
+ */
+async function assertNobodyElse(stateDirectory: string, { vmName, instance }: VmRecord): Promise<void> {
+  const [stray] = vmmsIn(stateDirectory, vmName);
+  if (stray === undefined) return;
+  await removeVmDirectory(stateDirectory, vmName, instance);
+  throw new MicroVmError(
+    "name-taken",
+    `process ${stray.pid} still runs an earlier VM ${vmName} of which the record is gone, perhaps on the same root; ` +
+      `end it with \`kill ${stray.pid}\`, then run again`,
+    { input: "vmName" },
+  );
 }
 
 async function moved(prepared: string, directory: string): Promise<boolean> {
@@ -126,10 +144,11 @@ async function reclaim(stateDirectory: string, lost: VmRecord, work: Work): Prom
   // Its creator may have been killed between the start of the VMM and the record of it.
   const found = recorded.length > 0 ? recorded : findByArgument(lost.controlSocket);
   for (const vmm of found) await endProcess(vmm, GRACE_SECONDS);
-  const folder = await moveToLost(stateDirectory, lost.vmName, lost.instance);
-  if (folder === undefined) return; // another claim of the same resource was faster
+  // Before the record is out of the way: whoever is killed here leaves it to the next claim.
   await removeSocket(lost.controlSocket);
   await releaseLeases(lost.instance);
+  const folder = await moveToLost(stateDirectory, lost.vmName, lost.instance);
+  if (folder === undefined) return; // another claim of the same resource was faster
   const ended = found.length > 0 ? "was powered off" : "did not run any more";
   work.notice(
     `${lost.vmName}: the VM of an interrupted create (${lost.createdAt}) ${ended}; its folder and disks are kept in ${folder}`,

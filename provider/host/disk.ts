@@ -7,12 +7,18 @@ import { dirname } from "node:path";
 import { promisify } from "node:util";
 
 import { MicroVmError, messageOf, shown, systemCodeOf } from "../errors.js";
+import type { Notice } from "../notice.js";
+import { ext4Bytes } from "./ext4.js";
+import { findByArgument, untilExit } from "./process.js";
 import { findProgram } from "./program.js";
 import { storageError, syncDirectory } from "./storage.js";
 
 const run = promisify(execFile);
 
 const BYTES_PER_MIB = 1_048_576;
+
+/** Their words are searched. */
+const ENGLISH = { env: { ...process.env, LC_ALL: "C" } };
 
 /**
  * Makes a sparse ext4 image, mode 0600. The file appears under its name only when it is complete.
@@ -31,7 +37,7 @@ export async function makeStatefulDisk(path: string, sizeMiB: number): Promise<v
     try {
       await handle.truncate(bytes);
       // root_owner: the guest's root, whoever runs this.
-      await run(mkfs, ["-q", "-F", "-E", "root_owner=0:0", aside], { env: { ...process.env, LC_ALL: "C" } });
+      await run(mkfs, ["-q", "-F", "-E", "root_owner=0:0", aside], ENGLISH);
       await handle.sync();
     } finally {
       await handle.close();
@@ -46,7 +52,8 @@ export async function makeStatefulDisk(path: string, sizeMiB: number): Promise<v
 }
 
 /**
- * Makes the image of a stateful disk larger (sparse). The ext4 in it grows at the guest's next start. Idempotent.
+ * Makes the image of a stateful disk larger (sparse). The ext4 in it grows at the guest's next start
+ * ({@link growFileSystem}). Idempotent.
  *
  * @throws MicroVmError `invalid-input` when the image is larger already: a disk never shrinks;
  * `state-directory` when there is no image, or it cannot grow.
@@ -73,6 +80,61 @@ export async function growDisk(path: string, sizeMiB: number): Promise<void> {
   } catch (error) {
     throw storageError(error, `grow the disk ${path} to ${sizeMiB} MiB`);
   }
+}
+
+/** How long programs that an earlier start left at work on an image may go on, in seconds. */
+const OTHERS_SECONDS = 120;
+
+/**
+ * Brings the ext4 of an image to the image's size, when it is smaller: e2fsck(8), then resize2fs(8). An image that holds
+ * something else is the guest's own affair; a file system with errors that need a person stays as it is, and the notice says so.
+ *
+ * @param path Absolute; nobody may be using the image.
+ * @throws MicroVmError `host-unusable` without e2fsprogs, `state-directory` when there is no image or something still uses it.
+ */
+export async function growFileSystem(path: string, notice: Notice): Promise<void> {
+  // A killed start leaves its e2fsck or resize2fs at work.
+  for (const other of findByArgument(path)) {
+    if (await untilExit(other, OTHERS_SECONDS)) continue;
+    throw new MicroVmError(
+      "state-directory",
+      `process ${other.pid} still uses the disk ${path}; end it, then run again`,
+    );
+  }
+  if (!(await isLargerThanItsFileSystem(path))) return;
+  const [check, resize] = ["e2fsck", "resize2fs"].map((name) =>
+    findProgram(name, "install the package e2fsprogs"),
+  );
+  if (check === undefined || resize === undefined) throw new Error("two programs were asked for");
+  try {
+    await run(check, ["-f", "-p", path], ENGLISH).catch((error: unknown) => {
+      if (!hasCorrected(error)) throw error;
+    });
+    await run(resize, [path], ENGLISH);
+  } catch (error) {
+    if (!isFailedRun(error)) throw storageError(error, `grow the file system in ${path}`);
+    const words = `${error.stdout} ${error.stderr}`.replaceAll(/\s+/g, " ").trim();
+    notice(`the file system of the stateful disk ${path} keeps its size: ${words}`);
+  }
+}
+
+async function isLargerThanItsFileSystem(path: string): Promise<boolean> {
+  try {
+    const handle = await open(path, "r");
+    try {
+      const held = await ext4Bytes(handle);
+      return held !== undefined && held < (await handle.stat()).size;
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw storageError(error, `read the disk ${path}`);
+  }
+}
+
+/** e2fsck(8): bits 1 and 2 of its exit code say that errors were corrected. */
+function hasCorrected(error: unknown): boolean {
+  return isFailedRun(error) && (error.code === 1 || error.code === 2 || error.code === 3);
 }
 
 /** 16 TiB: the largest file that ext4 holds with blocks of 4 KiB (ext4(5)), and so the largest image on most hosts. */
@@ -103,6 +165,13 @@ function diskError(error: unknown, path: string, sizeMiB: number): unknown {
   });
 }
 
-function isFailedRun(error: unknown): error is { readonly stderr: string } {
+interface FailedRun {
+  /** Exit code; a word when the program was not run. */
+  readonly code: unknown;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function isFailedRun(error: unknown): error is FailedRun {
   return typeof error === "object" && error !== null && "stderr" in error && typeof error.stderr === "string";
 }

@@ -97,10 +97,20 @@ export async function releaseLease(
 
 /** Gives back all that the instance has. Idempotent. */
 export async function releaseLeases(instance: string, env: NodeJS.ProcessEnv = process.env): Promise<void> {
+  await keepLeases(instance, [], env);
+}
+
+/** Gives back all that the instance has but these. Idempotent. */
+export async function keepLeases(
+  instance: string,
+  kept: readonly PortLease[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<void> {
   const leases = await leasesDirectory(env);
   for (const group of await namesIn(leases)) {
     if (group.startsWith(".")) continue;
     for (const address of await namesIn(join(leases, group))) {
+      if (kept.some((lease) => groupOf(lease) === group && lease.address === address)) continue;
       await release(leases, join(leases, group, address), checkedInstance(instance));
     }
   }

@@ -66,6 +66,18 @@ export async function sweep(stateDirectory: string): Promise<void> {
   }
 }
 
+/** Removes files of a VM that a killed process had begun to write and not put in their place. Only while nobody writes there. */
+export async function sweepUnfinished(stateDirectory: string, vmName: string): Promise<void> {
+  const directory = vmDirectory(stateDirectory, vmName);
+  try {
+    for (const name of await readdir(directory)) {
+      if (name.endsWith(".tmp")) await rm(join(directory, name), { force: true });
+    }
+  } catch (error) {
+    throw storageError(error, `remove leftovers in ${directory}`);
+  }
+}
+
 function isOrphanedPreparation(name: string): boolean {
   const maker = /^\.new-[0-9a-f]{16}-(\d+)-(\d+)$/.exec(name);
   return maker !== null && identify(Number(maker[1]))?.startTime !== maker[2];

@@ -53,13 +53,18 @@ export async function controlSocketPath(
   instance: string,
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<string> {
-  const path = join(await runtimeDirectory(env), `${checkedInstance(instance)}.sock`);
+  const path = join(await runtimeDirectory(env), socketName(instance));
   const bytes = Buffer.byteLength(path);
   if (bytes <= SOCKET_PATH_BYTES) return path;
   throw new MicroVmError(
     "host-unusable",
     `a path of a unix socket has at most ${SOCKET_PATH_BYTES} bytes, and ${path} has ${bytes}; set XDG_RUNTIME_DIR to a shorter folder`,
   );
+}
+
+/** The name of an instance's control socket, in whatever folder it is. */
+export function socketName(instance: string): string {
+  return `${checkedInstance(instance)}.sock`;
 }
 
 async function choose(env: NodeJS.ProcessEnv): Promise<string> {

@@ -36,6 +36,12 @@ export function isAbsent(error: unknown): boolean {
   return systemCodeOf(error) === "ENOENT";
 }
 
+/** Whether a write failed for lack of space, told as a system error or as {@link storageError} tells it. */
+export function isOutOfSpace(error: unknown): boolean {
+  const code = systemCodeOf(error instanceof MicroVmError ? error.cause : error);
+  return code === "ENOSPC" || code === "EDQUOT";
+}
+
 /** Whether rename(2) met a folder that is not empty: whoever made it was first. */
 export function isOccupied(error: unknown): boolean {
   const code = systemCodeOf(error);

@@ -74,7 +74,7 @@ async function prepareAndStart(
   }
   const ready = await startVm(place, prepared);
   if (powerState === "paused") {
-    const control = await vmm.connect(ready.controlSocket, ready.boot);
+    const control = await vmm.connect(ready.controlSocket);
     try {
       await control.pause();
     } finally {

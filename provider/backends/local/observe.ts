@@ -6,12 +6,12 @@ import { hasGuestEnded } from "../../console/ended.js";
 import { MicroVmError, messageOf, systemCodeOf } from "../../errors.js";
 import { isForgotten } from "../../host/forgotten.js";
 import { vmPaths } from "../../host/paths.js";
-import { findByArgument } from "../../host/process.js";
 import { type VmRecord, readRecord } from "../../host/record.js";
+import { hasRemains } from "../../host/remains.js";
 import { readHostId } from "../../host/state-directory.js";
 import type { ObservedState, VmOutputs, VmReference } from "../backend.js";
 import { connectIfPossible } from "./power.js";
-import { vmmsOf } from "./start.js";
+import { vmmsOf, vmmsOfInstance } from "./start.js";
 import type { GuestState, Vmm } from "./vmm.js";
 
 /** What is found of a VM that has a record. `unreachable`: its VMM runs and cannot be asked. */
@@ -152,16 +152,23 @@ async function hostOf({ stateDirectory, vmName, hostId }: VmReference): Promise<
 
 /** An instance without a record is gone, or, where its folder or its process is left, to be removed and made anew. */
 async function withoutRecord(reference: VmReference): Promise<VmOutputs> {
-  const { stateDirectory, vmName, instance, hostId } = reference;
-  const { directory, consoleLog } = vmPaths(stateDirectory, vmName);
+  const { stateDirectory, vmName, hostId } = reference;
   return {
-    state: (await isLeftOver(stateDirectory, vmName, instance)) ? "damaged" : "gone",
+    state: (await isLeftOver(reference)) ? "damaged" : "gone",
     rootEvidence: "none",
     guestIp: "",
     hostId: hostId ?? "",
     stateDirectory,
     consoleLog: vmPaths(stateDirectory, vmName).consoleLog,
   };
+}
+
+async function isLeftOver({ stateDirectory, vmName, instance }: VmReference): Promise<boolean> {
+  if (await isForgotten(stateDirectory, vmName)) return false;
+  if (vmmsOfInstance(instance).length > 0) return true;
+  return (
+    (await readRecord(stateDirectory, vmName)) === undefined && (await hasRemains(stateDirectory, vmName))
+  );
 }
 
 async function exists(path: string): Promise<boolean> {

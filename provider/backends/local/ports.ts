@@ -1,6 +1,6 @@
 /** Port forwards of a VM: their leases, and bringing a running VM's to what is asked for. */
 
-import type { PortForward } from "../../boot/boot.js";
+import type { GuestLink, PortForward } from "../../boot/boot.js";
 import { type LeaseHolder, type PortLease, releaseLease, takeLease } from "../../host/lease.js";
 import type { VmmControl } from "./vmm.js";
 
@@ -10,14 +10,19 @@ export function leaseOf(forward: PortForward): PortLease {
 }
 
 /**
- * Brings the forwards from `now` to `wanted`, one at a time.
+ * Brings the forwards from `now` to `wanted`, one at a time. Each step may have been done before, by a call that was killed before it
+ * could record it.
  *
  * @param control Of the running VM; absent when none runs.
  * @param onChange Told of the list after each step, so that what is recorded is what is there.
  * @throws MicroVmError `port-taken`, `vmm-failed`
  */
 export async function changeForwards(
-  change: { readonly now: readonly PortForward[]; readonly wanted: readonly PortForward[] },
+  change: {
+    readonly now: readonly PortForward[];
+    readonly wanted: readonly PortForward[];
+    readonly link: GuestLink;
+  },
   holder: LeaseHolder,
   control: VmmControl | undefined,
   onChange: (forwards: readonly PortForward[]) => Promise<void>,
@@ -36,7 +41,8 @@ export async function changeForwards(
     }
   }
   for (const forward of added) {
-    await control?.addPortForward(forward);
+    await control?.removePortForward(forward);
+    await control?.addPortForward(forward, change.link);
     there = [...there, forward];
     await onChange(there);
   }

@@ -1,9 +1,11 @@
 /** Removing a VM, whatever is left of it. */
 
 import { releaseLeases } from "../../host/lease.js";
+import { vmPaths } from "../../host/paths.js";
 import { type VmRecord, writeRecord } from "../../host/record.js";
 import { removeVmDirectory } from "../../host/remove.js";
 import { controlSocketPath } from "../../host/runtime-directory.js";
+import { isOutOfSpace } from "../../host/storage.js";
 import type { RemoveRequest } from "../backend.js";
 import { ownRecord } from "./observe.js";
 import { endStrays, powerOff } from "./power.js";
@@ -19,13 +21,22 @@ export async function removeVm(vmm: Vmm, request: RemoveRequest): Promise<void> 
   const { reference, shutdownTimeoutSeconds } = request;
   const { stateDirectory, vmName, instance } = reference;
   const found = await ownRecord(reference);
-  if (found !== undefined) {
-    const removing: VmRecord = { ...found.record, phase: "removing" };
-    await writeRecord(stateDirectory, removing);
-    await powerOff(vmm, removing, shutdownTimeoutSeconds, request);
-  }
-  // Without a record too: a crash may have left any of these behind.
-  await endStrays(await controlSocketPath(instance));
+  if (found !== undefined) await recordRemoval(stateDirectory, { ...found.record, phase: "removing" });
+  const controlSocket = await controlSocketPath(instance);
+  // Without a record too: a crash, or a person, may have left any of these behind.
+  const { consoleLog } = vmPaths(stateDirectory, vmName);
+  const vm = found?.record ?? { vmName, controlSocket };
+  await powerOff(vmm, vm, { shutdownTimeoutSeconds, consoleLog }, request);
+  await endStrays(instance, controlSocket);
   await releaseLeases(instance);
   await removeVmDirectory(stateDirectory, vmName, instance);
+}
+
+/** So that whoever finds the VM after a crash goes on. A full disk is no reason to stop: removing makes room on it. */
+async function recordRemoval(stateDirectory: string, removing: VmRecord): Promise<void> {
+  try {
+    await writeRecord(stateDirectory, removing);
+  } catch (error) {
+    if (!isOutOfSpace(error)) throw error;
+  }
 }

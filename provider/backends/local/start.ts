@@ -4,9 +4,11 @@ import { rename, rm } from "node:fs/promises";
 
 import { claimOf } from "../../console/evidence.js";
 import { MicroVmError, systemCodeOf } from "../../errors.js";
+import { growFileSystem } from "../../host/disk.js";
 import { type VmPaths, vmPaths } from "../../host/paths.js";
 import { endProcess, findByArgument, isAlive, type ProcessIdentity } from "../../host/process.js";
 import { type VmRecord, writeRecord } from "../../host/record.js";
+import { socketName } from "../../host/runtime-directory.js";
 import { type SpawnRequest, spawnDetached } from "../../host/spawn.js";
 import type { Work } from "../backend.js";
 import { stopIfInterrupted } from "./interrupt.js";
@@ -44,6 +46,9 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
   const paths = vmPaths(stateDirectory, record.vmName);
   await keepOldConsole(paths);
   await rm(record.controlSocket, { force: true });
+  if (record.boot.statefulDiskMiB > 0) {
+    await growFileSystem(paths.statefulDisk, (line) => work.notice(`${record.vmName}: ${line}`));
+  }
   let started: VmRecord = { ...record, accelerator: program.accelerator, proved: false };
   try {
     stopIfInterrupted(work.signal);
@@ -96,7 +101,7 @@ export async function proveVm(place: StartPlace, record: VmRecord): Promise<VmRe
 }
 
 /** Ends the VMM of a record at once, recorded or not, and removes its socket. */
-export async function endVmm(record: VmRecord): Promise<void> {
+export async function endVmm(record: Pick<VmRecord, "vmm" | "controlSocket">): Promise<void> {
   for (const identity of vmmsOf(record)) await endProcess(identity, 0);
   await rm(record.controlSocket, { force: true });
 }
@@ -105,6 +110,11 @@ export async function endVmm(record: VmRecord): Promise<void> {
 export function vmmsOf(record: Pick<VmRecord, "vmm" | "controlSocket">): ProcessIdentity[] {
   if (record.vmm !== undefined && isAlive(record.vmm)) return [record.vmm];
   return findByArgument(record.controlSocket);
+}
+
+/** Processes started for an instance, whatever folder their control socket is in. */
+export function vmmsOfInstance(instance: string): ProcessIdentity[] {
+  return findByArgument(`/${socketName(instance)}`);
 }
 
 /**
@@ -150,7 +160,7 @@ async function connectWhenUp(place: StartPlace, record: VmRecord, paths: VmPaths
   const deadline = performance.now() + SOCKET_SECONDS * 1000;
   for (;;) {
     try {
-      return await place.vmm.connect(record.controlSocket, record.boot);
+      return await place.vmm.connect(record.controlSocket);
     } catch (error) {
       const code = error instanceof MicroVmError ? systemCodeOf(error.cause) : undefined;
       const isNotYet = code === "ENOENT" || code === "ECONNREFUSED";

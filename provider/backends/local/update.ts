@@ -3,12 +3,15 @@
 import type { PortForward } from "../../boot/boot.js";
 import { MicroVmError } from "../../errors.js";
 import { growDisk } from "../../host/disk.js";
+import { keepLeases, takeLease } from "../../host/lease.js";
 import { vmPaths } from "../../host/paths.js";
 import { type VmRecord, writeRecord } from "../../host/record.js";
+import { sweepUnfinished } from "../../host/remove.js";
+import { controlSocketPath } from "../../host/runtime-directory.js";
 import { raiseFileSizeLimit } from "../../host/spawn.js";
-import type { ObservedState, PowerState, UpdateRequest, VmOutputs } from "../backend.js";
-import { observedState, outputsOf, ownRecord } from "./observe.js";
-import { changeForwards } from "./ports.js";
+import type { PowerState, UpdateRequest, VmOutputs } from "../backend.js";
+import { findingOf, outputsOf, ownRecord, unreachable } from "./observe.js";
+import { changeForwards, leaseOf } from "./ports.js";
 import { powerOff } from "./power.js";
 import { endVmm, fileSizeLimitMiB, proveVm, startVm, vmmsOf } from "./start.js";
 import type { Vmm, VmmControl } from "./vmm.js";
@@ -44,11 +47,9 @@ class Update {
 
   async run(): Promise<PowerState> {
     const { boot, settings } = this.request;
+    await sweepUnfinished(this.#holder.stateDirectory, this.#record.vmName);
     await this.#undoHalfStart();
-    const state = await this.#observe();
-    if (state === "damaged" || state === "gone") {
-      throw notThere(this.request, "a disk or a boot file of it is missing, so that it cannot be started");
-    }
+    const state = await this.#state();
     await this.#write({ ...this.#record, settings });
     await this.#growDisk(boot.statefulDiskMiB);
     await this.#forward(boot.portForwards);
@@ -64,6 +65,23 @@ class Update {
     await this.#write({ ...this.#record, phase: "prepared", vmm: undefined, proved: false });
   }
 
+  /** What is there to begin with; of a VMM that does not answer nothing is needed but its end. */
+  async #state(): Promise<PowerState> {
+    const { request } = this;
+    const found = await findingOf(this.vmm, this.#holder.stateDirectory, this.#record);
+    if (found === "damaged") {
+      throw notThere(request, "a disk or a boot file of it is missing, so that it cannot be started");
+    }
+    if (found !== "unreachable") return found;
+    if (request.settings.powerState === "stopped") return "running";
+    throw unreachable(this.#record);
+  }
+
+  get #holder() {
+    const { vmName, instance } = this.#record;
+    return { stateDirectory: this.request.reference.stateDirectory, vmName, instance };
+  }
+
   async #growDisk(sizeMiB: number): Promise<void> {
     const { boot, vmName } = this.#record;
     if (sizeMiB === boot.statefulDiskMiB) return;
@@ -77,15 +95,17 @@ class Update {
   }
 
   async #forward(wanted: readonly PortForward[]): Promise<void> {
-    const { boot, vmName, instance } = this.#record;
+    const { boot, instance } = this.#record;
     const now = boot.portForwards;
-    if (JSON.stringify(now) === JSON.stringify(wanted)) return;
-    const holder = { stateDirectory: this.request.reference.stateDirectory, vmName, instance };
     const onChange = async (portForwards: readonly PortForward[]): Promise<void> =>
       await this.#write({ ...this.#record, boot: { ...this.#record.boot, portForwards } });
     const change = async (control?: VmmControl): Promise<void> =>
-      await changeForwards({ now, wanted }, holder, control, onChange);
-    if (!(await this.#controlled("to change its port forwards", change))) await change();
+      await changeForwards({ now, wanted, link: boot.link }, this.#holder, control, onChange);
+    if (JSON.stringify(now) !== JSON.stringify(wanted)) {
+      if (!(await this.#controlled("to change its port forwards", change))) await change();
+    }
+    // An earlier update may have been killed between the lease of a port and the record of it.
+    await keepLeases(instance, wanted.map(leaseOf));
   }
 
   async #power(now: PowerState, wanted: PowerState): Promise<void> {
@@ -100,7 +120,10 @@ class Update {
 
   async #start(): Promise<void> {
     await endVmm(this.#record); // a VMM whose guest is off
-    await this.#write({ ...this.#record, phase: "prepared", vmm: undefined, proved: false });
+    // After a reboot the folder of sockets and leases is a new one.
+    const controlSocket = await controlSocketPath(this.#record.instance);
+    for (const forward of this.#record.boot.portForwards) await takeLease(leaseOf(forward), this.#holder);
+    await this.#write({ ...this.#record, controlSocket, phase: "prepared", vmm: undefined, proved: false });
     try {
       this.#record = await startVm(await this.#place(), this.#record);
     } catch (error) {
@@ -122,7 +145,9 @@ class Update {
   }
 
   async #stop(): Promise<void> {
-    await powerOff(this.vmm, this.#record, this.request.settings.shutdownTimeoutSeconds, this.request);
+    const { shutdownTimeoutSeconds } = this.request.settings;
+    const { consoleLog } = vmPaths(this.#holder.stateDirectory, this.#record.vmName);
+    await powerOff(this.vmm, this.#record, { shutdownTimeoutSeconds, consoleLog }, this.request);
     await this.#write({ ...this.#record, phase: "ready", vmm: undefined, proved: false });
   }
 
@@ -132,7 +157,7 @@ class Update {
     if (vmmsOf(record).length === 0) return false;
     let control;
     try {
-      control = await this.vmm.connect(record.controlSocket, record.boot);
+      control = await this.vmm.connect(record.controlSocket);
     } catch (error) {
       if (!(error instanceof MicroVmError)) throw error;
       throw new MicroVmError(
@@ -147,10 +172,6 @@ class Update {
       control.close();
     }
     return true;
-  }
-
-  async #observe(): Promise<ObservedState> {
-    return await observedState(this.vmm, this.request.reference.stateDirectory, this.#record);
   }
 
   async #write(record: VmRecord): Promise<void> {

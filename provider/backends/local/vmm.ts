@@ -1,6 +1,6 @@
 /** What the life of a local VM needs of its hypervisor. QEMU is one; Cloud Hypervisor will be another. */
 
-import type { BootConfiguration, PortForward } from "../../boot/boot.js";
+import type { BootConfiguration, GuestLink, PortForward } from "../../boot/boot.js";
 import type { VmSettings } from "../backend.js";
 
 /** One start of a VMM. All paths are absolute. */
@@ -44,7 +44,8 @@ export interface VmmControl {
   pressPowerButton(): Promise<void>;
   /** Ends the VMM at once. */
   quit(): Promise<void>;
-  addPortForward(forward: PortForward): Promise<void>;
+  /** @param link Where the guest is. */
+  addPortForward(forward: PortForward, link: GuestLink): Promise<void>;
   /** Removing what is not there succeeds. */
   removePortForward(forward: PortForward): Promise<void>;
   /** Tells the guest the new size of the disk at this position of the boot configuration's list. */
@@ -65,5 +66,5 @@ export interface Vmm {
    * Connects to a running one.
    * @throws MicroVmError `vmm-failed` when nobody answers at the socket.
    */
-  connect(controlSocket: string, boot: BootConfiguration): Promise<VmmControl>;
+  connect(controlSocket: string): Promise<VmmControl>;
 }

@@ -1,6 +1,6 @@
 /** QEMU as the hypervisor of a local VM. */
 
-import type { BootConfiguration, PortForward } from "../../boot/boot.js";
+import type { GuestLink, PortForward } from "../../boot/boot.js";
 import { MicroVmError } from "../../errors.js";
 import { qemuHost } from "../../preflight/host.js";
 import type { VmSettings } from "../backend.js";
@@ -22,16 +22,13 @@ export const qemu: Vmm = {
     };
   },
 
-  async connect(controlSocket: string, boot: BootConfiguration): Promise<VmmControl> {
-    return new QemuControl(await QmpClient.connect(controlSocket), boot);
+  async connect(controlSocket: string): Promise<VmmControl> {
+    return new QemuControl(await QmpClient.connect(controlSocket));
   },
 };
 
 class QemuControl implements VmmControl {
-  constructor(
-    readonly qmp: QmpClient,
-    readonly boot: BootConfiguration,
-  ) {}
+  constructor(readonly qmp: QmpClient) {}
 
   async guestState(): Promise<GuestState> {
     return guestStateOf(await this.qmp.status());
@@ -53,8 +50,8 @@ class QemuControl implements VmmControl {
     await this.qmp.quit();
   }
 
-  async addPortForward(forward: PortForward): Promise<void> {
-    const rule = forwardRule(forward, this.boot.link);
+  async addPortForward(forward: PortForward, link: GuestLink): Promise<void> {
+    const rule = forwardRule(forward, link);
     const said = (await this.qmp.humanMonitorCommand(`hostfwd_add ${NETWORK_ID} ${rule}`)).trim();
     // The human monitor is silent on success.
     if (said !== "")
