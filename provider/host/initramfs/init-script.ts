@@ -197,8 +197,8 @@ mount_disk() {
   say "mounted root ($boot_type) $boot_root"
 }
 
-# Whether a path is a program in the new root. Links are followed there: an absolute one begins at the new root.
-is_program() {
+# Finds what a path leads to in the new root. Links are followed there: an absolute one begins at the new root.
+find_in_root() {
   boot_rest=$1 boot_at= boot_links=0
   while [ -n "$boot_rest" ]; do
     boot_part=\${boot_rest%%/*}
@@ -209,7 +209,7 @@ is_program() {
     esac
     if [ -L "/newroot$boot_at/$boot_part" ]; then
       boot_links=$((boot_links + 1))
-      [ "$boot_links" -le 40 ] || return 1
+      [ "$boot_links" -le 40 ] || break
       boot_link=$(readlink "/newroot$boot_at/$boot_part")
       case $boot_link in /*) boot_at= ;; esac
       boot_rest=$boot_link/$boot_rest
@@ -217,16 +217,22 @@ is_program() {
       boot_at=$boot_at/$boot_part
     fi
   done
-  [ -f "/newroot$boot_at" ] && [ -x "/newroot$boot_at" ]
 }
 
+is_program() { [ -f "/newroot$boot_at" ] && [ -x "/newroot$boot_at" ]; }
+
+# One that is there and is no program ends the boot: the next would not be the init that was meant.
 choose_init() {
   if [ -n "$boot_init" ]; then
-    is_program "$boot_init" || fail "init=$boot_init is not an executable file in $boot_source"
+    find_in_root "$boot_init"
+    is_program || fail "init=$boot_init is not an executable file in $boot_source"
     return
   fi
   for boot_init in /sbin/init /etc/init /bin/init /bin/sh; do
-    is_program "$boot_init" && return
+    find_in_root "$boot_init"
+    [ -e "/newroot$boot_at" ] || continue
+    is_program || fail "the init program $boot_init is not an executable file in $boot_source"
+    return
   done
   fail "there is no executable /sbin/init, /etc/init, /bin/init or /bin/sh in $boot_source"
 }

@@ -43,6 +43,9 @@ interface Remembered {
   readonly sources: readonly (readonly [path: string, stamp: string])[];
 }
 
+/** To be raised whenever modules are chosen, or the archive is put together, in another way. */
+const RECIPE_VERSION = 2;
+
 /**
  * Makes the initramfs for a boot, or finds it made.
  *
@@ -55,6 +58,7 @@ interface Remembered {
 export async function ensureInitramfs(request: InitramfsRequest): Promise<GeneratedInitramfs> {
   const { facts, modules, optionalModules, cacheDirectory } = request;
   const recipe = [
+    RECIPE_VERSION,
     facts.realPath,
     facts.release,
     facts.processor,

@@ -133,11 +133,12 @@ export async function readModules(
 }
 
 /**
- * A soft dependency may name an algorithm, as ext4's crc32c, and not a module. The module with the implementation for
- * every processor has this ending (crypto/Makefile in the kernel).
+ * A soft dependency may name an algorithm, as ext4's `crypto-crc32c`, and not a module. The module with the
+ * implementation for every processor is `crc32c_generic` (crypto/Makefile in the kernel).
  */
 function inFolder(folder: ModuleFolder, name: string): string {
-  return folder.files.has(name) || folder.builtIn.has(name) ? name : `${name}_generic`;
+  if (folder.files.has(name) || folder.builtIn.has(name)) return name;
+  return `${name.replace(/^crypto_/, "")}_generic`;
 }
 
 /** What a module says of itself. */

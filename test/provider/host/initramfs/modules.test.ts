@@ -101,7 +101,7 @@ describe("loading", () => {
 
   it("takes optional modules and soft dependencies where they exist, and never requires them", async () => {
     await writeModuleTree(tree, {
-      "ext4.ko": moduleFile(["depends=jbd2", "softdep=pre: crc32c absent post: late"]),
+      "ext4.ko": moduleFile(["depends=jbd2", "softdep=pre: crypto-crc32c absent post: late"]),
       "jbd2.ko": moduleFile(["depends="]),
       "crypto/crc32c_generic.ko": moduleFile(["depends="]),
       "late.ko": moduleFile(["depends="]),
