@@ -5,7 +5,7 @@ import { access, chmod, readdir, readFile, rm } from "node:fs/promises";
 import { release } from "node:os";
 import { join } from "node:path";
 import { cached } from "./cache.js";
-import { mustRun } from "./run-process.js";
+import { mustRun, runProcess } from "./run-process.js";
 
 const META_PACKAGE = "linux-image-cloud-amd64";
 
@@ -30,13 +30,7 @@ export async function stockKernel(): Promise<string> {
 }
 
 async function debianKernel(): Promise<string> {
-  const depends = await mustRun("apt-cache", ["depends", META_PACKAGE]);
-  const name = /Depends: (linux-image-\S+)/.exec(depends)?.[1];
-  if (name === undefined) {
-    throw new Error(
-      `The package lists do not name ${META_PACKAGE}. Run "apt-get update" as root, then again.`,
-    );
-  }
+  const name = await packageName();
   const version = /Version: (\S+)/.exec(await mustRun("apt-cache", ["show", "--no-all-versions", name]))?.[1];
   const folder = await cached(`${name}_${version?.replaceAll(":", "%") ?? ""}`, async (unfinished) => {
     // apt downloads as another user.
@@ -52,6 +46,21 @@ async function debianKernel(): Promise<string> {
   if (image === undefined)
     throw new Error(`${folder}/boot holds no vmlinuz; remove ${folder} and run again.`);
   return join(folder, "boot", image);
+}
+
+/** The package that the meta package stands for now; a system without package lists (a container image) gets them, if we may. */
+async function packageName(): Promise<string> {
+  const ask = async (): Promise<string | undefined> => {
+    const { stdout } = await runProcess("apt-cache", ["depends", META_PACKAGE]);
+    return /Depends: (linux-image-\S+)/.exec(stdout)?.[1];
+  };
+  let name = await ask();
+  if (name === undefined && process.getuid?.() === 0) {
+    await mustRun("apt-get", ["update", "-q"]);
+    name = await ask();
+  }
+  if (name !== undefined) return name;
+  throw new Error(`The package lists do not name ${META_PACKAGE}. Run "apt-get update" as root, then again.`);
 }
 
 async function runningKernel(): Promise<string> {
