@@ -22,7 +22,7 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
   ],
   ["an input named constructor", { constructor: 1 }, 'constructor: unknown input; did you mean "initramfs"?'],
   ["an input named toString", { toString: "x" }, 'toString: unknown input; did you mean "rootfs"?'],
-  ["an input without a name", { "": 1 }, ': unknown input; did you mean "ip"?'],
+  ["an input without a name", { "": 1 }, '"": unknown input; did you mean "ip"?'],
   ["a boolean as text", { useNfsRoot: "true" }, 'useNfsRoot: expected true or false, got "true" (string)'],
   ["a boolean as a number", { useNfsRoot: 1 }, "useNfsRoot: expected true or false, got 1 (number)"],
   [
@@ -288,7 +288,7 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
   [
     "a kernel with an escape sequence",
     { kernel: "/boot/\u009b31m" },
-    'kernel: expected a path without control characters, got "/boot/\u009b31m" (string)',
+    'kernel: expected a path without control characters, got "/boot/\\u009b31m" (string)',
   ],
   [
     "a kernel with a path too long in bytes",
