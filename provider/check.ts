@@ -3,18 +3,21 @@
 import type { Backend } from "./backends/backend.js";
 import { bootConfiguration, type BootConfiguration } from "./boot/boot.js";
 import { guestLink, isThisHost } from "./boot/network.js";
-import { MicroVmError } from "./errors.js";
+import { MicroVmError, withCode } from "./errors.js";
 import { printOnce } from "./notice.js";
+import { noticeText } from "./notices.js";
 import { observedInput, stateDirectoryOf } from "./observed.js";
 import type { Values } from "./plan/fields.js";
 import { createFirstFailures, plan, type Plan } from "./plan/plan.js";
-import { gatherFacts } from "./preflight/facts.js";
-import { preflight } from "./preflight/preflight.js";
-import { specOf } from "./spec/check.js";
+import { type FactValues, gatherFacts } from "./preflight/facts.js";
+import { type Boots, judge } from "./preflight/finding.js";
+import { leftOut, preflight } from "./preflight/preflight.js";
+import { specOf, type SpecResult } from "./spec/check.js";
 import { factsOf, type CheckedInputs } from "./spec/checked.js";
 import { contextInputs, contextOf, keptDigests, programInputs, withoutSecrets } from "./spec/context.js";
+import type { InputName } from "./spec/schema.js";
 import type { Spec } from "./spec/spec.js";
-import { UNKNOWN, type Failure } from "./spec/validate.js";
+import { holdsUnknown, UNKNOWN, type Failure } from "./spec/validate.js";
 
 /** A failure as the engine takes it. */
 export interface CheckFailure {
@@ -41,17 +44,21 @@ export async function checkInputs(
   backendOf: (values: Values) => Promise<Backend>,
 ): Promise<CheckResult> {
   const context = contextOf(olds, news);
+  const { secretInputs } = context;
   const result = await specOf(programInputs(news), context);
   const stateDirectory = stateDirectoryOf(olds);
-  const gathered = await gatherFacts(result, { olds, kept: keptDigests(olds, news), stateDirectory });
+  const vm = result.unknown.has("vmName") ? resourceName(context.owner.urn) : String(result.values.vmName);
+  const kept = keptDigests(olds, news);
+  const gathered = await gatherFacts(result, { olds, kept, stateDirectory, vm });
   const failures: Failure[] = [...result.failures, ...gathered.failures];
-  const notices: string[] = [];
+  const notices: string[] = [...gathered.notices];
 
   const exists = Object.keys(olds).length > 0;
   const inputs: Record<string, unknown> = {
     ...result.values,
     ...Object.fromEntries([...result.unknown].map((name) => [name, UNKNOWN])),
     ...gathered.facts,
+    ...unknownFacts(result, gathered.facts, olds),
     ...contextInputs(olds, news),
     stateDirectory,
   };
@@ -63,12 +70,11 @@ export async function checkInputs(
   inputs["disks"] = boot?.disks ?? UNKNOWN;
 
   const planned = exists ? plan(olds, inputs) : undefined;
-  const vmName = String(inputs["vmName"]);
-  notices.push(...gathered.notices.map((notice) => `${vmName}: ${notice}`));
-  for (const failure of gathered.bootFailures) {
+  const boots = bootsOf(planned, inputs);
+  for (const failure of gathered.sourceFailures) {
     // A VM that stays as it is does not boot from its sources again.
-    if (planned === undefined || planned.action === "replace") failures.push(failure);
-    else notices.push(`${vmName}: ${failure.input}: ${failure.text} (the VM keeps what it was made from)`);
+    if (planned !== undefined && isCertain(planned, inputs)) failures.push(failure);
+    else notices.push(noticeText("source-kept", { vm, input: failure.input, finding: failure.text }));
   }
   if (planned !== undefined && failures.length === 0) {
     failures.push(...planned.failures);
@@ -77,26 +83,57 @@ export async function checkInputs(
     }
     notices.push(...planned.notices);
   }
-  const isKnown = result.unknown.size === 0;
-  if (boot !== undefined && result.spec !== undefined && isKnown && failures.length === 0) {
-    const found = await preflight({
-      boot,
-      backend: result.spec.backend,
-      mode: result.spec.preflight,
-      willBoot: willBoot(planned, inputs),
-    });
-    failures.push(...found.failures);
-    notices.push(...found.warnings.map((warning) => `${vmName}: ${warning}`));
+  const { values, unknown } = result;
+  // Unknown, it can still become anything: nothing fails by it.
+  const mode = unknown.has("preflight") ? "warn" : (values.preflight ?? "error");
+  if (failures.length === 0 && mode !== "off") {
+    const { facts, processor } = gathered;
+    const found = await preflight({ values, unknown, facts, processor, mayBoot: boots !== "no" });
+    const judged = judge([...gathered.findings, ...found], mode, boots);
+    failures.push(...judged.failures);
+    for (const { input, text } of judged.warnings) {
+      notices.push(noticeText("preflight-warning", { vm, input, finding: text }));
+    }
+    const unchecked = leftOut(values, unknown);
+    if (unchecked.length > 0)
+      notices.push(noticeText("not-checked-yet", { vm, checks: unchecked.join("; ") }));
   }
-  notices.push(...bootNotices(olds, inputs));
-  const { secretInputs } = context;
+  notices.push(...bootNotices(vm, olds, inputs));
   notices.forEach((notice) => printOnce(withoutSecrets(notice, news, secretInputs)));
   return {
     inputs,
-    failures: failures.map(({ input, text }) =>
-      checkFailure({ input, text: withoutSecrets(text, news, secretInputs) }, secretInputs),
+    failures: failures.map(({ text, ...failure }) =>
+      checkFailure({ ...failure, text: withoutSecrets(text, news, secretInputs) }, secretInputs),
     ),
   };
+}
+
+/** The last part of a URN: what the program calls the resource. */
+function resourceName(urn: string): string {
+  return urn.split("::").at(-1) ?? urn;
+}
+
+/**
+ * The facts that follow from inputs which are not known yet. Whether an initramfs has to be made follows from the size of the
+ * stateful disk as well, but a VM that exists keeps its own when its disk grows.
+ */
+function unknownFacts({ values, unknown }: SpecResult, facts: FactValues, olds: Values): Values {
+  const isUnknown = (...names: readonly InputName[]) => names.some((name) => unknown.has(name));
+  const names = new Set<keyof FactValues>();
+  if (isUnknown("kernel")) names.add("kernelSha256");
+  if (isUnknown("useNfsRoot", "rootfs")) names.add("rootfsDigest");
+  if (isUnknown("useNfsRoot", "nfsServer")) names.add("nfsServerAddress");
+  const later = Object.fromEntries([...names].map((name) => [name, facts[name] ?? UNKNOWN]));
+  if (values.initramfs !== undefined) return later; // given, so that none is made
+  if (isUnknown("kernel", "initramfs", "useNfsRoot", "ip", "backend")) {
+    return { ...later, initramfsSha256: UNKNOWN, generatedInitramfs: UNKNOWN };
+  }
+  if (!isUnknown("statefulDiskMiB")) return later;
+  const exists = Object.keys(olds).length > 0;
+  const { initramfsSha256, generatedInitramfs } = exists
+    ? olds
+    : { initramfsSha256: UNKNOWN, generatedInitramfs: UNKNOWN };
+  return { ...later, initramfsSha256, generatedInitramfs };
 }
 
 /** The boot configuration, when all that it is made from is right and known; a limit that it passes is a failure. */
@@ -110,33 +147,40 @@ function bootOf(
     return bootConfiguration(spec, factsOf(inputs));
   } catch (error) {
     if (!(error instanceof MicroVmError) || error.input === undefined) throw error;
-    failures.push({ input: error.input, text: error.message.slice(error.input.length + 2) });
+    failures.push({ input: error.input, code: error.code, text: error.text });
     return undefined;
   }
 }
 
 /** Whether the up would start a guest: a new VM, a replaced one, or one that has stopped. */
-function willBoot(planned: Plan | undefined, inputs: Values): boolean {
-  if (inputs["powerState"] === "stopped") return false;
-  return planned === undefined || planned.action === "replace" || inputs["observed"] === "stopped";
+function bootsOf(planned: Plan | undefined, inputs: Values): Boots {
+  const { powerState, observed } = inputs;
+  if (powerState === "stopped") return "no";
+  const isSure = planned === undefined || isCertain(planned, inputs) || observed === "stopped";
+  if (isSure) return powerState === UNKNOWN ? "maybe" : "yes";
+  return planned.action === "replace" ? "maybe" : "no";
+}
+
+/** Whether the VM is replaced whatever the inputs that are not known yet turn out to be. */
+function isCertain({ changes }: Plan, inputs: Values): boolean {
+  return changes.some(({ field, policy }) => policy === "replace" && !holdsUnknown(inputs[field]));
 }
 
 /** What a person should read before a boot: the whole command line, which the engine cuts at 150 characters. */
-function bootNotices(olds: Values, inputs: Values): string[] {
-  const { cmdline, vmName, nfsServer, nfsServerAddress } = inputs;
+function bootNotices(vm: string, olds: Values, inputs: Values): string[] {
+  const { cmdline, nfsServer, nfsServerAddress } = inputs;
   if (cmdline === UNKNOWN || cmdline === olds["cmdline"]) return [];
-  const notices = [`${String(vmName)}: kernel command line: ${String(cmdline)}`];
+  const notices = [noticeText("command-line", { vm, cmdline: String(cmdline) })];
   if (typeof nfsServerAddress === "string" && isThisHost(nfsServerAddress)) {
-    const { gatewayAddress } = guestLink({ ip: "static" });
-    notices.unshift(
-      `${String(vmName)}: nfsServer ${String(nfsServer)} is this host; the guest reaches it as ${gatewayAddress}`,
-    );
+    const { gatewayAddress: address } = guestLink({ ip: "static" });
+    notices.unshift(noticeText("server-is-this-host", { vm, server: String(nfsServer), address }));
   }
   return notices;
 }
 
-function checkFailure({ input, text }: Failure, secret: ReadonlySet<string>): CheckFailure {
+function checkFailure(failure: Failure, secret: ReadonlySet<string>): CheckFailure {
+  const { input, text, code = "invalid-input" } = failure;
   const property = input.split(".")[0] ?? input;
   // The engine prints the property's value beside the reason, a secret's in clear.
-  return { property: secret.has(property) ? "" : property, reason: `${input}: ${text}` };
+  return { property: secret.has(property) ? "" : property, reason: withCode(`${input}: ${text}`, code) };
 }

@@ -128,6 +128,12 @@ export class MicroVmError extends Error {
   }
 }
 
+/** A message with its code behind its first line: what a person can look up in MESSAGES.md. */
+export function withCode(message: string, code: ErrorCode): string {
+  const end = message.indexOf("\n");
+  return end === -1 ? `${message} [${code}]` : `${message.slice(0, end)} [${code}]${message.slice(end)}`;
+}
+
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
@@ -145,7 +151,13 @@ const SHOWN_LENGTH = 80;
 export function shown(value: unknown): string {
   if (value === undefined || value === null) return "nothing";
   // JSON has no NaN and no Infinity.
-  const text = typeof value === "number" ? String(value) : (JSON.stringify(value) ?? typeof value);
+  const text = typeof value === "number" ? String(value) : quoted(value);
   const kind = Array.isArray(value) ? "list" : typeof value;
   return `${text.length > SHOWN_LENGTH ? `${text.slice(0, SHOWN_LENGTH)}…` : text} (${kind})`;
+}
+
+/** A value as JSON, on one line whatever it holds: JSON itself leaves DEL and the C1 controls as they are. */
+export function quoted(value: unknown): string {
+  const text = JSON.stringify(value) ?? typeof value;
+  return text.replaceAll(/[\x7f-\x9f]/g, (control) => `\\u00${control.charCodeAt(0).toString(16)}`);
 }

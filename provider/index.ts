@@ -7,6 +7,7 @@
 
 import { randomBytes } from "node:crypto";
 import type { Backend, VmSettings } from "./backends/backend.js";
+import { atBorder } from "./border.js";
 import { checkInputs, type CheckResult } from "./check.js";
 import { watchEngine, whileEngineLives } from "./engine.js";
 import { confirm } from "./host/confirm.js";
@@ -22,13 +23,13 @@ import { bootOf, type CheckedInputs } from "./spec/checked.js";
  * @param olds Checked inputs of the last up; `{}` when there was none, or when a replacement is named.
  * @param news What the program and the SDK give.
  */
-export async function check(olds: Values, news: Values): Promise<CheckResult> {
+export const check = atBorder(async (olds: Values, news: Values): Promise<CheckResult> => {
   watchEngine();
   return checkInputs(olds, news, backendOf);
-}
+});
 
 /** What differs, and whether that replaces the VM. */
-export async function diff(id: string, olds: Values, news: Values) {
+export const diff = atBorder(async (id: string, olds: Values, news: Values) => {
   const reference = referenceOf(id, olds);
   const { stateDirectory, vmName, instance } = reference;
   const isHere = !(await isElsewhere(reference, printNotice));
@@ -41,10 +42,10 @@ export async function diff(id: string, olds: Values, news: Values) {
     replaces: changes.filter((change) => change.policy === "replace").map((change) => change.field),
     deleteBeforeReplace: news["createFirst"] !== true,
   };
-}
+});
 
 /** Boots the VM and returns when its guest has proved that it runs on the root that was planned. */
-export async function create(inputs: Values): Promise<{ id: string; outs: Values }> {
+export const create = atBorder(async (inputs: Values): Promise<{ id: string; outs: Values }> => {
   const checked = inputs as unknown as CheckedInputs;
   const boot = bootOf(checked);
   const instance = randomBytes(8).toString("hex");
@@ -61,19 +62,21 @@ export async function create(inputs: Values): Promise<{ id: string; outs: Values
     }),
   );
   return { id: `${checked.vmName}/${instance}`, outs: outputsOf(inputs, outputs) };
-}
+});
 
 /** What is there now. A VM that is gone leaves the state; another host's is an error, never "gone". */
-export async function read(id: string, outputs: Values): Promise<{ id?: string; props?: Values }> {
-  const reference = referenceOf(id, outputs);
-  await confirm(reference.stateDirectory, reference.vmName, reference.instance);
-  const vm = await (await backendOf(outputs)).observe(reference);
-  if (vm.state === "gone") return {};
-  return { id, props: refreshed({ vmName: reference.vmName, ...outputs }, vm) };
-}
+export const read = atBorder(
+  async (id: string, outputs: Values): Promise<{ id?: string; props?: Values }> => {
+    const reference = referenceOf(id, outputs);
+    await confirm(reference.stateDirectory, reference.vmName, reference.instance);
+    const vm = await (await backendOf(outputs)).observe(reference);
+    if (vm.state === "gone") return {};
+    return { id, props: refreshed({ vmName: reference.vmName, ...outputs }, vm) };
+  },
+);
 
 /** Brings the VM to what the plan says without replacing it. */
-export async function update(id: string, olds: Values, news: Values): Promise<{ outs: Values }> {
+export const update = atBorder(async (id: string, olds: Values, news: Values): Promise<{ outs: Values }> => {
   const checked = news as unknown as CheckedInputs;
   const reference = referenceOf(id, olds);
   await confirm(reference.stateDirectory, reference.vmName, reference.instance);
@@ -87,16 +90,16 @@ export async function update(id: string, olds: Values, news: Values): Promise<{ 
     }),
   );
   return { outs: outputsOf(news, outputs) };
-}
+});
 
 /** Powers the VM off and removes it. Deleting what is gone succeeds. */
-async function remove(id: string, outputs: Values): Promise<void> {
+const remove = atBorder(async (id: string, outputs: Values): Promise<void> => {
   const reference = referenceOf(id, outputs);
   const shutdownTimeoutSeconds = Number(outputs["shutdownTimeoutSeconds"] ?? 10);
   await whileEngineLives(async (signal) =>
     (await backendOf(outputs)).remove({ reference, shutdownTimeoutSeconds, signal, notice: printNotice }),
   );
-}
+});
 export { remove as delete };
 
 /** Loaded when first needed: a preview of new VMs never pays for it. */

@@ -5,6 +5,7 @@ import { MicroVmError, messageOf, shown } from "./errors.js";
 import { defaultStateDirectory, readHostId } from "./host/state-directory.js";
 import { readRecord } from "./host/record.js";
 import type { Notice } from "./notice.js";
+import { noticeText } from "./notices.js";
 import { isDefault, type Values } from "./plan/fields.js";
 import { ownerOf } from "./spec/context.js";
 
@@ -42,9 +43,7 @@ export function referenceOf(id: string, outputs: Values): VmReference {
 export async function isElsewhere(reference: VmReference, notice: Notice): Promise<boolean> {
   const { vmName, stateDirectory, hostId } = reference;
   if (hostId === undefined || (await readHostId(stateDirectory)) === hostId) return false;
-  notice(
-    `${vmName}: not checked: it was made on another host (${hostId}), whose ${stateDirectory} is not here`,
-  );
+  notice(noticeText("made-elsewhere", { vm: vmName, host: hostId, folder: stateDirectory }));
   return true;
 }
 
@@ -99,7 +98,7 @@ async function observe(
   try {
     const hostId = await readHostId(stateDirectory);
     if (hostId === undefined) {
-      notice(`${vmName}: not checked: its state directory ${stateDirectory} is not on this host`);
+      notice(noticeText("folder-elsewhere", { vm: vmName, folder: stateDirectory }));
       return "unknown";
     }
     const record = await readRecord(stateDirectory, vmName);
@@ -108,7 +107,7 @@ async function observe(
     return (await (await backend()).observe({ vmName, instance, stateDirectory, hostId })).state;
   } catch (error) {
     if (!(error instanceof MicroVmError)) throw error;
-    notice(`${vmName}: not checked: ${messageOf(error)}`);
+    notice(noticeText("not-observed", { vm: vmName, finding: messageOf(error) }));
     return "unknown";
   }
 }

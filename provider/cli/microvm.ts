@@ -2,7 +2,7 @@
 /** `microvm`: looks after the VMs of this host when Pulumi is not at hand, or no longer agrees. */
 
 import { parseArgs } from "node:util";
-import { MicroVmError, messageOf } from "../errors.js";
+import { MicroVmError, messageOf, withCode } from "../errors.js";
 import { defaultStateDirectory } from "../host/state-directory.js";
 import { printConsole } from "./console.js";
 import { forgetVms, listVms, removeVms } from "./vms.js";
@@ -62,7 +62,7 @@ export async function main(words: readonly string[]): Promise<number> {
     if (command === "forget" && names.length > 0) return await forgetVms(context, names);
   } catch (error) {
     if (!(error instanceof MicroVmError)) throw error;
-    process.stderr.write(`microvm: ${error.message}\n`);
+    process.stderr.write(`microvm: ${withCode(error.message, error.code)}\n`);
     return 1;
   }
   process.stderr.write(USAGE);

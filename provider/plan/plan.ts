@@ -4,6 +4,7 @@ import { posix } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { PortForward } from "../boot/boot.js";
 import { guestLink, seenFromHost, takeSamePort } from "../boot/network.js";
+import { noticeText } from "../notices.js";
 import type { Failure } from "../spec/validate.js";
 import { derivedFields, fields, isSame, type FieldName, type Policy, type Values } from "./fields.js";
 
@@ -82,14 +83,14 @@ function actionOf(changes: readonly Change[]): Plan["action"] {
 }
 
 function noticesOf(action: Plan["action"], changes: readonly Change[], olds: Values, news: Values): string[] {
-  const name = String(olds["vmName"]);
+  const vm = String(olds["vmName"]);
   const disk = olds["statefulDiskMiB"];
   const notices: string[] = [];
   if (action === "replace" && typeof disk === "number" && disk > 0 && news["observed"] !== "gone") {
-    notices.push(`${name}: the replace drops the stateful disk of ${disk} MiB and all that is on it.`);
+    notices.push(noticeText("disk-dropped", { vm, size: disk }));
   }
   if (action === "update" && changes.some((change) => change.policy === "grow")) {
-    notices.push(`${name}: the disk grows at once, its file system at the next start of the VM.`);
+    notices.push(noticeText("disk-grows", { vm }));
   }
   return notices;
 }

@@ -10,10 +10,13 @@ import type { SpecResult } from "../spec/check.js";
 import type { DerivedInputs } from "../spec/checked.js";
 import type { Failure } from "../spec/validate.js";
 import { MicroVmError } from "../errors.js";
+import { noticeText } from "../notices.js";
 import { digestOf } from "../host/boot-files.js";
 import { ensureInitramfs } from "../host/initramfs/initramfs.js";
 import { resolveServer } from "./address.js";
+import type { Finding } from "./finding.js";
 import { bootNeeds, describeLack } from "./kernel/boot-needs.js";
+import type { Processor } from "./kernel/image.js";
 import { inspectKernel } from "./kernel/inspect.js";
 
 /** A root disk above this size is told by size and time, not by content. */
@@ -31,10 +34,14 @@ export interface GatheredFacts {
   readonly facts: FactValues;
   readonly failures: readonly Failure[];
   /**
-   * What stands in the way of a boot, and is no concern of a VM that stays as it is: a kernel file that has gone since
-   * the VM was made, or that lacks what the boot needs.
+   * What stands in the way of making the VM again, and is no concern of one that stays as it is: a kernel file that has
+   * gone since the VM was made.
    */
-  readonly bootFailures: readonly Failure[];
+  readonly sourceFailures: readonly Failure[];
+  /** What of the kernel would keep the guest from booting. */
+  readonly findings: readonly Finding[];
+  /** The kernel's processor, where it could be told. */
+  readonly processor?: Processor;
   readonly notices: readonly string[];
 }
 
@@ -44,6 +51,8 @@ export interface KnownBefore {
   readonly olds: Readonly<Record<string, unknown>>;
   /** Digests that the engine fed back, because the person ignores their changes. */
   readonly kept: FactValues;
+  /** The VM, as notices name it. */
+  readonly vm: string;
   readonly stateDirectory: string;
 }
 
@@ -53,8 +62,7 @@ export async function gatherFacts(result: SpecResult, before: KnownBefore): Prom
   const wrong = new Set(result.failures.map((failure) => failure.input.split(".")[0]));
   const facts: FactValues = {};
   const failures: Failure[] = [];
-  const bootFailures: Failure[] = [];
-  const notices: string[] = [];
+  const sourceFailures: Failure[] = [];
   const usable = <Name extends keyof InputValues>(name: Name): InputValues[Name] | undefined =>
     wrong.has(name) || result.unknown.has(name) ? undefined : values[name];
 
@@ -68,13 +76,13 @@ export async function gatherFacts(result: SpecResult, before: KnownBefore): Prom
       facts[fact] = before.kept[fact] ?? (await ask());
     } catch (error) {
       if (!(error instanceof MicroVmError)) throw error;
-      const text = error.message.replace(`${input}: `, "");
+      const failure = { input, code: error.code, text: error.text };
       const old = before.olds[fact] as FactValues[Name];
       if (old !== undefined && before.olds[input] === values[input]) {
         facts[fact] = old;
-        bootFailures.push({ input, text });
+        sourceFailures.push(failure);
       } else {
-        failures.push({ input, text });
+        failures.push(failure);
       }
     }
   };
@@ -91,17 +99,18 @@ export async function gatherFacts(result: SpecResult, before: KnownBefore): Prom
     nfsServer &&
       find("nfsServer", "nfsServerAddress", () => resolveServer(nfsServer, inUseOf(before.olds, nfsServer))),
   ]);
-  if (kernel === undefined || failures.length > 0) return { facts, failures, bootFailures, notices };
+  const found: GatheredFacts = { facts, failures, sourceFailures, findings: [], notices: [] };
+  if (kernel === undefined || failures.length > 0) return found;
   const keepsKernel =
-    before.kept.kernelSha256 !== undefined || bootFailures.some((failure) => failure.input === "kernel");
-  const generated = keepsKernel
+    before.kept.kernelSha256 !== undefined || sourceFailures.some((failure) => failure.input === "kernel");
+  const ofKernel = keepsKernel
     ? keptInitramfs(result, before.olds)
     : await kernelFacts(result, facts, before);
   return {
-    facts: { ...facts, ...generated.facts },
-    failures: [...failures, ...(generated.failures ?? [])],
-    bootFailures: [...bootFailures, ...(generated.bootFailures ?? [])],
-    notices: [...notices, ...(generated.notices ?? [])],
+    ...found,
+    ...ofKernel,
+    facts: { ...facts, ...ofKernel.facts },
+    sourceFailures: [...sourceFailures, ...(ofKernel.sourceFailures ?? [])],
   };
 }
 
@@ -134,11 +143,15 @@ async function kernelFacts(
   const { values, unknown } = result;
   const decisive = ["useNfsRoot", "ip", "initramfs", "backend", "statefulDiskMiB"] as const;
   if (decisive.some((name) => unknown.has(name)) || values.backend?.type !== "qemu") return {};
-  if (before.kept.initramfsSha256 !== undefined) return keptInitramfs(result, before.olds);
   const isOld = before.olds["kernelSha256"] === kernelSha256;
-  const mode = values.preflight ?? "warn"; // not known in this preview
+  const { vm } = before;
   try {
     const kernel = await inspectKernel(values.kernel ?? "");
+    const { processor } = kernel;
+    if (processor !== QEMU_PROCESSOR) return { findings: [wrongProcessor(processor)] };
+    if (before.kept.initramfsSha256 !== undefined) {
+      return { processor, ...keptInitramfs(result, before.olds) };
+    }
     const disks = (values.statefulDiskMiB ?? 0) > 0;
     const verdict = bootNeeds(kernel, {
       root: values.useNfsRoot === true ? "nfs" : "disk",
@@ -149,22 +162,22 @@ async function kernelFacts(
       ownInitramfs: values.initramfs !== undefined,
     });
     // Of a VM that runs already, the remarks have been read.
-    const remarks = mode === "off" || isOld ? [] : verdict.remarks.map((remark) => `kernel: ${remark}`);
+    const isQuiet = values.preflight === "off" || isOld;
+    const notices = isQuiet
+      ? []
+      : verdict.remarks.map((remark) => noticeText("kernel-remark", { vm, remark }));
     switch (verdict.kind) {
       case "boots":
-        return { notices: remarks };
+        return { processor, notices };
       case "unknown": {
-        const unchecked = `kernel: not checked whether it can mount the root: ${verdict.reason}`;
-        return { notices: mode === "off" || isOld ? [] : [...remarks, unchecked] };
+        const { reason } = verdict;
+        if (!isQuiet) notices.push(noticeText("kernel-unchecked", { vm, reason }));
+        return { processor, notices };
       }
       case "cannot": {
         const lacks = verdict.missing.map(describeLack).join("; ");
-        const failure = {
-          input: "kernel",
-          text: `cannot boot this root: ${lacks}. Use a kernel that has them`,
-        };
-        if (mode === "error") return { bootFailures: [failure] };
-        return { notices: mode === "off" || isOld ? [] : [`kernel: ${failure.text}`] };
+        const text = `cannot boot this root: ${lacks}. Use a kernel that has them`;
+        return { processor, findings: [{ input: "kernel", code: "kernel-unusable", text, certain: true }] };
       }
       case "initramfs": {
         const made = await ensureInitramfs({
@@ -174,8 +187,9 @@ async function kernelFacts(
           cacheDirectory: join(before.stateDirectory, ".cache"),
         });
         return {
+          processor,
           facts: { initramfsSha256: made.sha256, generatedInitramfs: made.path },
-          notices: remarks,
+          notices,
         };
       }
       default:
@@ -183,9 +197,21 @@ async function kernelFacts(
     }
   } catch (error) {
     if (!(error instanceof MicroVmError)) throw error;
-    const failure = { input: "kernel", text: error.message.replace("kernel: ", "") };
+    const failure = { input: "kernel", code: error.code, text: error.text };
     return isOld
-      ? { ...keptInitramfs(result, before.olds), bootFailures: [failure] }
+      ? { ...keptInitramfs(result, before.olds), sourceFailures: [failure] }
       : { failures: [failure] };
   }
+}
+
+/** What the qemu back end's guests are, so far. */
+const QEMU_PROCESSOR: Processor = "x86_64";
+
+function wrongProcessor(processor: Processor): Finding {
+  return {
+    input: "kernel",
+    code: "kernel-unusable",
+    certain: true,
+    text: `is a kernel for ${processor}, and the qemu back end runs ${QEMU_PROCESSOR} guests. Give one for ${QEMU_PROCESSOR}`,
+  };
 }

@@ -51,16 +51,29 @@ export async function qemuHost(
   backend: QemuBackend,
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<QemuHost> {
+  const [program, accelerator] = await Promise.all([
+    usableQemu(backend, env),
+    chooseAccelerator(backend.accelerator),
+  ]);
+  return { program, accelerator };
+}
+
+/**
+ * The QEMU binary of a back end's options, with the machine type that they name.
+ *
+ * @throws MicroVmError `host-unusable` on another processor, without QEMU, or for a machine type that it does not offer.
+ */
+export async function usableQemu(
+  backend: QemuBackend,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<QemuProgram> {
   if (process.arch !== "x64") {
     throw new MicroVmError(
       "host-unusable",
       `the qemu back end runs guests on x86-64 hosts so far; this one is ${process.arch}`,
     );
   }
-  const [program, accelerator] = await Promise.all([
-    findQemu(backend.binary, env),
-    chooseAccelerator(backend.accelerator),
-  ]);
+  const program = await findQemu(backend.binary, env);
   if (!program.machines.has(backend.machine)) {
     throw new MicroVmError(
       "host-unusable",
@@ -68,7 +81,7 @@ export async function qemuHost(
       { input: "backend.machine" },
     );
   }
-  return { program, accelerator };
+  return program;
 }
 
 /**

@@ -1,83 +1,91 @@
-/** The checks that can fail a preview: the NFS export and this host. The kernel's are where its facts are gathered. */
+/**
+ * The checks that can fail a preview: the NFS export and this host, and what was found out about the kernel while its
+ * facts were gathered. Each check runs as soon as the inputs that it needs are known.
+ */
 
-import type { BackendOptions } from "../backends/backend.js";
-import type { BootConfiguration, Root } from "../boot/boot.js";
-import { MicroVmError } from "../errors.js";
-import type { Failure } from "../spec/validate.js";
-import type { PreflightMode } from "../spec/spec.js";
-import { qemuHost } from "./host.js";
-import { describe, type ProbeRequest, probeOnce } from "./nfs/index.js";
+import { guestLink, seenFromHost } from "../boot/network.js";
+import type { InputName, InputValues } from "../spec/schema.js";
+import { type ExportPlace, exportFinding } from "./export.js";
+import type { Finding } from "./finding.js";
+import type { FactValues } from "./facts.js";
+import { hostFindings } from "./host-findings.js";
+import type { Processor } from "./kernel/image.js";
 
-/** What would be booted, and whether it will be. */
+/** What is known of a VM before its boot. */
 export interface PreflightRequest {
-  readonly boot: BootConfiguration;
-  readonly backend: BackendOptions;
-  readonly mode: PreflightMode;
-  /** Whether this up boots the VM: only then is a finding an error. */
-  readonly willBoot: boolean;
-}
-
-/** What stands in the way, and what a person should know. */
-export interface PreflightFindings {
-  readonly failures: readonly Failure[];
-  /** Findings that do not fail the preview, one line each. */
-  readonly warnings: readonly string[];
+  /** Values after defaults, as far as they are known. */
+  readonly values: InputValues;
+  readonly unknown: ReadonlySet<InputName>;
+  readonly facts: FactValues;
+  /** The kernel's processor, where it could be told. */
+  readonly processor?: Processor;
+  /** Whether this host may have to run a guest: else it is not looked at. */
+  readonly mayBoot: boolean;
 }
 
 /** Looks at the export and the host side by side; 5 s at most, once per server and export in a process. */
-export async function preflight(request: PreflightRequest): Promise<PreflightFindings> {
-  const { boot, backend, mode, willBoot } = request;
-  if (mode === "off") return { failures: [], warnings: [] };
-  const found = (
-    await Promise.all([exportFinding(boot), willBoot ? hostFinding(backend) : undefined])
-  ).filter((finding) => finding !== undefined);
-  const fails = (finding: Finding) => mode === "error" && willBoot && finding.certain;
-  return {
-    failures: found.filter(fails),
-    warnings: found
-      .filter((finding) => !fails(finding))
-      .map(({ input, text }) => `warning: ${input}: ${text}`),
+export async function preflight(request: PreflightRequest): Promise<readonly Finding[]> {
+  const { values, unknown, processor, mayBoot } = request;
+  const place = exportPlace(request);
+  const guest = {
+    words: unknown.has("kernelArgs") ? undefined : values.kernelArgs,
+    arch: processor,
+    ownInitramfs: values.initramfs !== undefined || unknown.has("initramfs"),
   };
+  const backend = unknown.has("backend") ? undefined : values.backend;
+  const found = await Promise.all([
+    place === undefined ? [] : exportFinding(place, guest),
+    mayBoot && backend?.type === "qemu" ? hostFindings(backend, known(request, "memoryMiB")) : [],
+  ]);
+  return found.flat().filter((finding) => finding !== undefined);
 }
 
-interface Finding extends Failure {
-  readonly certain: boolean;
+function known<Name extends InputName>(
+  { values, unknown }: PreflightRequest,
+  name: Name,
+): InputValues[Name] | undefined {
+  return unknown.has(name) ? undefined : values[name];
 }
 
-async function exportFinding({ root, cmdline }: BootConfiguration): Promise<Finding | undefined> {
-  if (root.type !== "nfs") return undefined;
-  const request = probeRequestOf(root, cmdline);
-  const finding = await probeOnce(request);
-  if (finding.kind === "ok") return undefined;
-  return { ...describe(finding, request), certain: finding.certain };
-}
-
-/** What to ask the server of a root: it is reached from here, and `init=` on the command line names the program. */
-export function probeRequestOf(root: Extract<Root, { type: "nfs" }>, cmdline: string): ProbeRequest {
-  const { hostServer, port, mountPort, path } = root;
-  const init = /(?:^| )init=(\S+)/.exec(cmdline)?.[1];
-  return { server: hostServer, port, mountPort, path, init };
-}
-
-const hosts = new Map<string, Promise<Finding | undefined>>();
-
-function hostFinding(backend: BackendOptions): Promise<Finding | undefined> {
-  const key = JSON.stringify(backend);
-  let finding = hosts.get(key);
-  if (finding === undefined) {
-    finding = askHost(backend);
-    hosts.set(key, finding);
-  }
-  return finding;
-}
-
-async function askHost(backend: BackendOptions): Promise<Finding | undefined> {
-  try {
-    await qemuHost(backend);
+/** Where the export is, once every part of that is known; undefined on a disk root as well. */
+function exportPlace(request: PreflightRequest): ExportPlace | undefined {
+  const address = request.facts.nfsServerAddress;
+  const port = known(request, "nfsPort");
+  const mountPort = known(request, "nfsMountPort");
+  const path = known(request, "nfsPath");
+  if (known(request, "useNfsRoot") !== true || known(request, "nfsServer") === undefined) return undefined;
+  if (address === undefined || port === undefined || mountPort === undefined || path === undefined) {
     return undefined;
-  } catch (error) {
-    if (!(error instanceof MicroVmError)) throw error;
-    const { input = "backend", message } = error;
-    return { input, text: message.replace(`${input}: `, ""), certain: true };
   }
+  return { hostServer: seenFromHost(address, guestLink({ ip: "static" })), port, mountPort, path };
+}
+
+/** What is checked before a boot, and the inputs that each check needs. */
+const checks: readonly { readonly what: string; readonly needs: readonly InputName[] }[] = [
+  {
+    what: "what the kernel can boot",
+    needs: ["kernel", "initramfs", "useNfsRoot", "ip", "statefulDiskMiB", "backend"],
+  },
+  { what: "the root disk's image", needs: ["useNfsRoot", "rootfs"] },
+  {
+    what: "the NFS export",
+    needs: ["useNfsRoot", "nfsServer", "nfsPort", "nfsPath", "nfsMountPort"],
+  },
+  { what: "the init program in the export", needs: ["kernelArgs"] },
+  { what: "this host's hypervisor", needs: ["backend"] },
+  { what: "this host's memory", needs: ["memoryMiB"] },
+];
+
+/**
+ * The checks that a preview leaves out because inputs are not known yet, with those inputs, in words:
+ * `the NFS export (nfsServer is not known yet)`.
+ */
+export function leftOut(values: InputValues, unknown: ReadonlySet<InputName>): readonly string[] {
+  const isOnDisk = values.useNfsRoot !== true && !unknown.has("useNfsRoot");
+  return checks.flatMap(({ what, needs }) => {
+    if (isOnDisk && what === "the init program in the export") return [];
+    const missing = needs.filter((name) => unknown.has(name));
+    if (missing.length === 0) return [];
+    return [`${what} (${missing.join(", ")} ${missing.length === 1 ? "is" : "are"} not known yet)`];
+  });
 }

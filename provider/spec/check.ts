@@ -126,7 +126,7 @@ async function takeConfigFile(
     file = await readConfigFile(path);
   } catch (error) {
     if (!(error instanceof MicroVmError)) throw error;
-    return [{ input: "configFile", text: error.message.replace(/^configFile: /, "") }];
+    return [{ input: "configFile", code: error.code, text: error.text }];
   }
   const useNfsRoot = inputs["useNfsRoot"] ?? file.useNfsRoot;
   const absent = Object.entries(file).filter(

@@ -157,6 +157,7 @@ function backendFailures(values: InputValues): Failure[] {
     return [
       {
         input: "backend.type",
+        code: "not-supported",
         text: `expected "qemu", the back end of this release, got ${shown(values.backend.type)}`,
       },
     ];
@@ -177,7 +178,7 @@ function backendFailures(values: InputValues): Failure[] {
     ],
   ];
   return refused.flatMap(([input, given, reason]) =>
-    given ? [{ input, text: `not supported: ${reason}; leave it out` }] : [],
+    given ? [{ input, code: "not-supported" as const, text: `not supported: ${reason}; leave it out` }] : [],
   );
 }
 

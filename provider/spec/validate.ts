@@ -1,7 +1,7 @@
 /** The first half of check: each input by itself. What is unknown in a preview, what is wrong, what is known. */
 
 import { closest } from "fastest-levenshtein";
-import { shown } from "../errors.js";
+import { type ErrorCode, quoted, shown } from "../errors.js";
 import { schemas, type InputName, type InputValues } from "./schema.js";
 
 /**
@@ -16,6 +16,8 @@ export interface Failure {
   readonly input: string;
   /** What was expected, what was found; without the input's name. */
   readonly text: string;
+  /** What kind of failure it is; `invalid-input` when absent. */
+  readonly code?: ErrorCode;
 }
 
 /** Inputs after each was looked at by itself. */
@@ -55,7 +57,8 @@ export function validateInputs(
   for (const [name, value] of Object.entries(inputs)) {
     if (value === undefined || value === null) continue;
     if (!isInputName(name)) {
-      failures.push({ input: name, text: `unknown input; did you mean "${closest(name, inputNames)}"?` });
+      const text = `unknown input; did you mean "${closest(name, inputNames)}"?`;
+      failures.push({ input: shownName(name), text });
       continue;
     }
     if (holdsUnknown(value)) {
@@ -72,6 +75,11 @@ export function validateInputs(
     }
   }
   return { values, unknown, failures };
+}
+
+/** A name as it stands, unless it would break the line in which it is shown. */
+function shownName(name: string): string {
+  return /^[\w-]+$/.test(name) ? name : quoted(name);
 }
 
 /** The part of a zod issue that is read here. */
@@ -99,7 +107,7 @@ function firstOfEachPath(issues: readonly Issue[]): Issue[] {
 function failureOf(name: InputName, value: unknown, issue: Issue, secret: boolean): Failure {
   const input = [name, ...issue.path].map(String).join(".");
   if (issue.code === "unrecognized_keys") {
-    const fields = issue.keys?.map((key) => JSON.stringify(key)) ?? [];
+    const fields = issue.keys?.map((key) => quoted(key)) ?? [];
     const which = `${fields.length === 1 ? "field" : "fields"} ${fields.join(", ")}`;
     return { input, text: `expected ${issue.message}, got the unknown ${which}` };
   }

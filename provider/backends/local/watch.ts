@@ -1,6 +1,5 @@
 /** The wait for a guest's proof: console, end of the VMM, time, the NFS server and the engine, watched side by side. */
 
-import type { Root } from "../../boot/boot.js";
 import {
   atLine,
   atTail,
@@ -15,6 +14,7 @@ import {
 import { followConsole } from "../../console/follow.js";
 import { isAlive, type ProcessIdentity } from "../../host/process.js";
 import type { MicroVmError } from "../../errors.js";
+import { probeRequestOf } from "../../preflight/export.js";
 import { type Description, describe, type NfsFinding, probeNfs } from "../../preflight/nfs/index.js";
 import type { Work } from "../backend.js";
 import { interrupted } from "./interrupt.js";
@@ -164,7 +164,7 @@ class Watcher {
   async #watchServer(): Promise<void> {
     const { root } = this.watch.claim;
     if (root.type === "disk") return await untilAborted(this.#done.signal);
-    const request = probeRequest(root, this.watch.cmdline);
+    const request = probeRequestOf(root, this.watch.cmdline.split(" "));
     for (;;) {
       await pause(PROBE_INTERVAL, this.#done.signal);
       if (this.#done.signal.aborted) return;
@@ -231,18 +231,6 @@ class Watcher {
         return end satisfies never;
     }
   }
-}
-
-type NfsRoot = Extract<Root, { type: "nfs" }>;
-
-/** The server as this host reaches it. */
-function probeRequest(
-  root: NfsRoot,
-  cmdline: string,
-): { server: string; port: number; mountPort: number | "rpcbind"; path: string; init?: string } {
-  const init = /(?:^| )init=(\S+)/.exec(cmdline)?.[1];
-  const { port, mountPort, path } = root;
-  return { server: root.hostServer, port, mountPort, path, ...(init === undefined ? {} : { init }) };
 }
 
 async function untilAborted(signal: AbortSignal): Promise<void> {

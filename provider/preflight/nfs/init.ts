@@ -8,6 +8,9 @@ import { walk } from "./walk.js";
 /** What the kernel tries without `init=`, in its order. */
 const DEFAULT_INITS = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"] as const;
 
+/** What the kernel goes on from without a word. */
+const PASSED_OVER: ReadonlySet<Problem["kind"]> = new Set(["init-missing", "interpreter-missing"]);
+
 /** A script's interpreter may be a script again, this often. */
 const MAX_SCRIPTS = 4;
 
@@ -23,8 +26,9 @@ export interface InitRequest {
 }
 
 /**
- * Looks for init in the export as the kernel does: the program of `init=` and no other, or the first of its own list
- * that can run.
+ * Looks for init in the export as the kernel does: the program of `init=` and no other, or the first of its own list that
+ * is there. The kernel passes over one that is not there, or whose interpreter is not (both ENOENT); it passes over one
+ * that it cannot run as well, but says so, and that ends a boot here: the next would not be the init that was meant.
  * @throws {ProbeEnd} when the server fails.
  */
 export async function findInit(
@@ -36,7 +40,7 @@ export async function findInit(
   const problems: Problem[] = [];
   for (const path of tried) {
     const result = await new Candidate(session, root, init !== undefined, arch).inspect(path);
-    if (!("kind" in result)) return result;
+    if (!("kind" in result) || !PASSED_OVER.has(result.kind)) return result;
     problems.push(result);
   }
   const first = problems.find(({ kind }) => kind !== "init-missing") ?? problems[0];

@@ -74,7 +74,10 @@ describe("microvm", () => {
     expect((await microvm(state, "rm", "web")).status).toBe(0);
     expect(await readdir(state)).not.toContain("web");
     const again = await microvm(state, "rm", "web");
-    expect(again).toMatchObject({ status: 1, stderr: `microvm: there is no VM web in ${state}\n` });
+    expect(again).toMatchObject({
+      status: 1,
+      stderr: `microvm: there is no VM web in ${state} [invalid-input]\n`,
+    });
   });
 
   it("forgets a VM that is here, and one that never was", async () => {

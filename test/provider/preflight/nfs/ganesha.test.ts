@@ -98,7 +98,7 @@ suite.skipIf(reason !== undefined)(
       });
     });
 
-    it("takes the first of the kernel's own list that can run", async () => {
+    it("takes the first of the kernel's own list that is there, and can be run", async () => {
       expect(await probe()).toMatchObject({
         kind: "init-missing",
         asked: false,
@@ -108,7 +108,10 @@ suite.skipIf(reason !== undefined)(
       await mkdir(join(root, "bin"));
       await mkdir(join(root, "sbin"));
       await writeFile(join(root, "bin/sh"), elfFile({ machine: X86_64 }), { mode: 0o755 });
+      expect(await probe()).toMatchObject({ kind: "ok", init: { path: "/bin/sh" } });
       await writeFile(join(root, "sbin/init"), "no program", { mode: 0o755 });
+      expect(await probe()).toMatchObject({ kind: "init-not-executable", path: "/sbin/init", asked: false });
+      await writeFile(join(root, "sbin/init"), "#!/bin/none");
       expect(await probe()).toMatchObject({ kind: "ok", init: { path: "/bin/sh" } });
       await rm(join(root, "sbin/init"));
       await symlink("/bin/sh", join(root, "sbin/init"));

@@ -1,0 +1,99 @@
+/**
+ * Every notice: a line that a preview or an up shows beside its steps, and that fails nothing. The table holds the texts;
+ * MESSAGES.md is generated from it.
+ */
+
+/** What every notice of one code has in common. */
+export interface NoticeKind {
+  /** The line; names in braces stand for values. */
+  readonly text: string;
+  /** When it shows, in one sentence. */
+  readonly cause: string;
+  /** What the person can do about it, in one sentence. */
+  readonly remedy: string;
+}
+
+const NOTHING = "Nothing has to be done.";
+
+/** Every notice code, with its text, cause and remedy. */
+export const noticeKinds = {
+  "command-line": {
+    text: "{vm}: kernel command line: {cmdline}",
+    cause: "A VM is new, or its kernel command line changes; the engine cuts it short where it shows inputs.",
+    remedy: "Read it before saying yes.",
+  },
+  "server-is-this-host": {
+    text: "{vm}: nfsServer {server} is this host; the guest reaches it as {address}",
+    cause: "A loopback address would be the guest's own.",
+    remedy: NOTHING,
+  },
+  "preflight-warning": {
+    text: "{vm}: warning: {input}: {finding}",
+    cause:
+      "Preflight found what may or will keep a guest from booting, and this up boots none, or it is not certain, or `preflight` is `warn`.",
+    remedy: "As the finding says; it is one of the errors below.",
+  },
+  "not-checked-yet": {
+    text: "{vm}: not checked in this preview: {checks}",
+    cause: "Inputs are not known before something else in the program is made.",
+    remedy: "Nothing has to be done: the up checks it as soon as they are known.",
+  },
+  "kernel-remark": {
+    text: "{vm}: kernel: {remark}",
+    cause: "The kernel boots, and lacks something that will be missed later.",
+    remedy: "Use a kernel with the named option if it matters to you.",
+  },
+  "kernel-unchecked": {
+    text: "{vm}: kernel: not checked whether it can mount the root: {reason}",
+    cause: "The kernel's configuration is neither in its image nor beside it.",
+    remedy: "Put the kernel's config-RELEASE beside it, or trust the kernel.",
+  },
+  "source-kept": {
+    text: "{vm}: {input}: {finding} (the VM keeps what it was made from)",
+    cause: "A file or server that an unchanged VM was made from is no longer there.",
+    remedy: "Bring it back before the VM has to be made again.",
+  },
+  "disk-dropped": {
+    text: "{vm}: the replace drops the stateful disk of {size} MiB and all that is on it.",
+    cause: "A replace makes a new VM, and the stateful disk goes with the old one.",
+    remedy: "Copy what you need out of the guest first, or leave out what makes it a replace.",
+  },
+  "disk-grows": {
+    text: "{vm}: the disk grows at once, its file system at the next start of the VM.",
+    cause: "`statefulDiskMiB` grew.",
+    remedy: "Stop and start the VM (`powerState`) to use the new space.",
+  },
+  "made-elsewhere": {
+    text: "{vm}: not checked: it was made on another host ({host}), whose {folder} is not here",
+    cause: "The state directory is not the one in which the VM was made.",
+    remedy: "Run on that host; if it is gone for good, `microvm forget NAME` gives the VM up.",
+  },
+  "folder-elsewhere": {
+    text: "{vm}: not checked: its state directory {folder} is not on this host",
+    cause: "The state directory is not there, so nothing can be said of the VM.",
+    remedy: "Run on the host that has it; if it is gone for good, `microvm forget NAME` gives the VM up.",
+  },
+  "not-observed": {
+    text: "{vm}: not checked: {finding}",
+    cause: "What is there of the VM could not be found out.",
+    remedy: "As the finding says; it is one of the errors below.",
+  },
+} as const satisfies Record<string, NoticeKind>;
+
+/** A key of {@link noticeKinds}. */
+export type NoticeCode = keyof typeof noticeKinds;
+
+type NamesIn<Text extends string> = Text extends `${string}{${infer Name}}${infer Rest}`
+  ? Name | NamesIn<Rest>
+  : never;
+
+/** The values that a notice's text names. */
+export type NoticeValues<Code extends NoticeCode> = Readonly<
+  Record<NamesIn<(typeof noticeKinds)[Code]["text"]>, string | number>
+>;
+
+/** The line of a notice. */
+export function noticeText<Code extends NoticeCode>(code: Code, values: NoticeValues<Code>): string {
+  const byName: Readonly<Record<string, string | number>> = values;
+  return noticeKinds[code].text.replaceAll(/\{(\w+)\}/g, (_, name: string) => String(byName[name]));
+}

@@ -1,0 +1,50 @@
+/** The NFS export of a guest's root, held against what the guest needs of it. */
+
+import type { Root } from "../boot/boot.js";
+import type { Finding } from "./finding.js";
+import { type Architecture, describe, type NfsFinding, type ProbeRequest, probeOnce } from "./nfs/index.js";
+
+/** Where the export of a root is, as this host reaches it. */
+export type ExportPlace = Pick<Extract<Root, { type: "nfs" }>, "hostServer" | "port" | "mountPort" | "path">;
+
+/** What a check of an export knows of the guest. */
+export interface GuestOfExport {
+  /** Words of the kernel command line that may hold `init=`; absent while they are not known. */
+  readonly words?: readonly string[];
+  /** The kernel's processor, where it is known. */
+  readonly arch?: Architecture;
+  /** Whether an initramfs of the person's own starts init, by rules of its own. */
+  readonly ownInitramfs: boolean;
+}
+
+/**
+ * What to ask the server of a root.
+ *
+ * @param words Words of the kernel command line: of several `init=` the kernel takes the last (init/main.c, init_setup).
+ */
+export function probeRequestOf(
+  { hostServer, port, mountPort, path }: ExportPlace,
+  words: readonly string[],
+  arch?: Architecture,
+): ProbeRequest {
+  const init = words.findLast((word) => word.startsWith("init="))?.slice("init=".length);
+  return { server: hostServer, port, mountPort, path, init, arch };
+}
+
+/** Probes an export, once per process however many roots are on it; undefined when nothing is wrong with it. */
+export async function exportFinding(place: ExportPlace, guest: GuestOfExport): Promise<Finding | undefined> {
+  const request = probeRequestOf(place, guest.words ?? [], guest.arch);
+  const finding = await probeOnce(request);
+  if (finding.kind === "ok") return undefined;
+  const aboutInit = isAboutInit(finding);
+  if (aboutInit && guest.words === undefined) return undefined;
+  return {
+    ...describe(finding, request),
+    code: aboutInit ? "root-unusable" : "nfs-unreachable",
+    certain: finding.certain && !(aboutInit && guest.ownInitramfs),
+  };
+}
+
+function isAboutInit({ kind }: NfsFinding): boolean {
+  return kind.startsWith("init-") || kind === "interpreter-missing";
+}
