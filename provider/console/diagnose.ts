@@ -292,6 +292,14 @@ const table: readonly Symptom[] = [
   },
   {
     by: "kernel",
+    pattern: /^tsc: Marking TSC unstable due to could not calculate TSC khz/,
+    cause:
+      "the guest could not measure the rate of its clock, without which it hangs on the machine type microvm",
+    remedy:
+      'An emulated microvm needs an idle host for that: add "tsc_early_khz=2000000" to kernelArgs, or use the machine type q35.',
+  },
+  {
+    by: "kernel",
     pattern: /^Warning: unable to open an initial console/,
     cause: "the root has no /dev/console, so that the init program cannot be heard",
     remedy: "Make the folder /dev in the root (the kernel mounts devtmpfs there), or /dev/console.",

@@ -91,6 +91,10 @@ describe("what is only a hint", () => {
       "Initramfs unpacking failed: invalid magic at start of compressed archive",
       "the initramfs cannot be unpacked (invalid magic at start of compressed archive)",
     ],
+    [
+      "tsc: Marking TSC unstable due to could not calculate TSC khz",
+      "the guest could not measure the rate of its clock, without which it hangs on the machine type microvm",
+    ],
     ["Out of memory: Killed process 1234 (init)", "the guest ran out of memory"],
     [
       "Warning: unable to open an initial console.",
