@@ -78,6 +78,56 @@ export const noticeKinds = {
     cause: "What is there of the VM could not be found out.",
     remedy: "As the finding says; it is one of the errors below.",
   },
+  waiting: {
+    text: "{vm}: waiting for {what}",
+    cause: "A guest is booting; the line comes when what is waited for changes, and every 5 s.",
+    remedy: "Nothing has to be done: `readiness.timeoutSeconds` bounds it.",
+  },
+  "waiting-for-creator": {
+    text: "{vm}: waiting for process {pid}, which makes the same VM",
+    cause: "Another `pulumi up` is making the same resource.",
+    remedy: "Nothing has to be done: after 15 s it is an error.",
+  },
+  reclaimed: {
+    text: "{vm}: the VM of an interrupted create ({created}) {ended}; its folder and disks are kept in {folder}",
+    cause: "An earlier engine was killed during a create, and this up makes the VM anew.",
+    remedy: "Remove the folder once nothing in it is needed.",
+  },
+  "powering-off": {
+    text: "{vm}: waiting for the guest to power off (at most {seconds} s)",
+    cause: "The VM is stopped, replaced or deleted; its guest heard the power button.",
+    remedy: "Nothing has to be done: `shutdownTimeoutSeconds` bounds it.",
+  },
+  "power-off-forced": {
+    text: "{vm}: the guest did not power off in time; ending it",
+    cause: "The guest ignored the power button, or took longer than `shutdownTimeoutSeconds`.",
+    remedy: "Run something in the guest that hears the power button (acpid, systemd), or raise the time.",
+  },
+  "file-system-kept": {
+    text: "the file system of the stateful disk {path} keeps its size: {words}",
+    cause: "The stateful disk grew, and its file system could not be grown with it.",
+    remedy: "See what e2fsck or resize2fs said; what is on the disk is as it was.",
+  },
+  "not-confirmed": {
+    text: "{vm}: cannot be marked as saved: {finding}",
+    cause: "The engine has saved the resource, and the VM's record could not be told.",
+    remedy: "Nothing has to be done: the next preview marks it.",
+  },
+  forgotten: {
+    text: "{vm} is forgotten; its folder is now {folder}",
+    cause: "`microvm forget` gave the VM up.",
+    remedy: "Remove the folder once nothing in it is needed.",
+  },
+  "forgotten-elsewhere": {
+    text: "{vm} is forgotten; no folder of it was here",
+    cause: "`microvm forget` gave up a VM that was made on another host.",
+    remedy: NOTHING,
+  },
+  "still-runs": {
+    text: "process {pid} of {vm} still runs and was not ended; to end it: kill {pid}",
+    cause: "`microvm forget` ends no process.",
+    remedy: "End it if it is not wanted.",
+  },
 } as const satisfies Record<string, NoticeKind>;
 
 /** A key of {@link noticeKinds}. */

@@ -3,6 +3,7 @@
 import { realpathSync } from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
 import { confirm } from "../provider/host/confirm.js";
+import { noticeText } from "../provider/notices.js";
 import { configuredInputs } from "./config.js";
 import { microVmProvider, providerOfStack } from "./pointer.js";
 
@@ -217,7 +218,7 @@ function confirmWhenSaved(vm: MicroVm): void {
     try {
       await confirm(stateDirectory, vmName, instance);
     } catch (error) {
-      await pulumi.log.warn(`${vmName}: cannot be marked as saved: ${String(error)}`, vm);
+      await pulumi.log.warn(noticeText("not-confirmed", { vm: vmName, finding: String(error) }), vm);
     }
   });
 }

@@ -6,6 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 
 import type { Owner, Work } from "../backends/backend.js";
 import { MicroVmError, systemCodeOf } from "../errors.js";
+import { noticeText } from "../notices.js";
 import { isConfirmed } from "./confirm.js";
 import { clearForgotten } from "./forgotten.js";
 import { releaseLeases } from "./lease.js";
@@ -62,7 +63,7 @@ export async function claimName(
       if (other !== undefined) {
         if (performance.now() >= deadline) throw inProgress(other);
         if (waitsFor !== other.instance)
-          work.notice(`${record.vmName}: waiting for process ${other.creator.pid}, which makes the same VM`);
+          work.notice(noticeText("waiting-for-creator", { vm: record.vmName, pid: other.creator.pid }));
         waitsFor = other.instance;
         await delay(POLL_MILLISECONDS);
       }
@@ -150,9 +151,7 @@ async function reclaim(stateDirectory: string, lost: VmRecord, work: Work): Prom
   const folder = await moveToLost(stateDirectory, lost.vmName, lost.instance);
   if (folder === undefined) return; // another claim of the same resource was faster
   const ended = found.length > 0 ? "was powered off" : "did not run any more";
-  work.notice(
-    `${lost.vmName}: the VM of an interrupted create (${lost.createdAt}) ${ended}; its folder and disks are kept in ${folder}`,
-  );
+  work.notice(noticeText("reclaimed", { vm: lost.vmName, created: lost.createdAt, ended, folder }));
 }
 
 /** Removes a unix socket that nobody listens on any more; a record that names another kind of file removes nothing. */

@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 
 import { MicroVmError, messageOf, shown, systemCodeOf } from "../errors.js";
 import type { Notice } from "../notice.js";
+import { noticeText } from "../notices.js";
 import { ext4Bytes } from "./ext4.js";
 import { findByArgument, untilExit } from "./process.js";
 import { findProgram } from "./program.js";
@@ -114,7 +115,7 @@ export async function growFileSystem(path: string, notice: Notice): Promise<void
   } catch (error) {
     if (!isFailedRun(error)) throw storageError(error, `grow the file system in ${path}`);
     const words = `${error.stdout} ${error.stderr}`.replaceAll(/\s+/g, " ").trim();
-    notice(`the file system of the stateful disk ${path} keeps its size: ${words}`);
+    notice(noticeText("file-system-kept", { path, words }));
   }
 }
 

@@ -6,6 +6,7 @@ import { dirname } from "node:path";
 
 import { MicroVmError } from "../errors.js";
 import type { Notice } from "../notice.js";
+import { noticeText } from "../notices.js";
 import { moveToLost } from "./lost.js";
 import { forgottenMarker, vmDirectory } from "./paths.js";
 import { findByArgument, isAlive } from "./process.js";
@@ -29,7 +30,7 @@ export async function forget(stateDirectory: string, vmName: string, notice: Not
     throw storageError(error, `write ${marker}`);
   }
   if (!(await isThere(vmDirectory(stateDirectory, vmName)))) {
-    notice(`${vmName} is forgotten; no folder of it was here`);
+    notice(noticeText("forgotten-elsewhere", { vm: vmName }));
     return;
   }
   const record = await recordIfReadable(stateDirectory, vmName);
@@ -37,9 +38,9 @@ export async function forget(stateDirectory: string, vmName: string, notice: Not
   // A folder whose record is torn names no instance: any unused name keeps it apart.
   const instance = record?.instance ?? randomBytes(8).toString("hex");
   const lost = await moveToLost(stateDirectory, vmName, instance);
-  notice(`${vmName} is forgotten; its folder is now ${lost ?? "gone"}`);
+  notice(noticeText("forgotten", { vm: vmName, folder: lost ?? "gone" }));
   for (const { pid } of processes) {
-    notice(`process ${pid} of ${vmName} still runs and was not ended; to end it: kill ${pid}`);
+    notice(noticeText("still-runs", { vm: vmName, pid }));
   }
 }
 

@@ -4,6 +4,7 @@ import { rm } from "node:fs/promises";
 
 import { hasGuestEnded } from "../../console/ended.js";
 import { MicroVmError } from "../../errors.js";
+import { noticeText } from "../../notices.js";
 import { endProcess, isAlive, type ProcessIdentity, untilExit } from "../../host/process.js";
 import type { VmRecord } from "../../host/record.js";
 import type { Work } from "../backend.js";
@@ -35,12 +36,10 @@ export async function powerOff(vmm: Vmm, record: PoweredVm, how: PowerOff, work:
     if (control === undefined) continue; // no orderly way is left: endVmm ends it
     try {
       if (!(await hasGuestEnded(consoleLog)) && (await askToPowerOff(control))) {
-        work.notice(
-          `${record.vmName}: waiting for the guest to power off (at most ${shutdownTimeoutSeconds} s)`,
-        );
+        work.notice(noticeText("powering-off", { vm: record.vmName, seconds: shutdownTimeoutSeconds }));
         if (await untilOff(control, identity, how, work.signal)) continue;
         if (!(await hasGuestEnded(consoleLog)))
-          work.notice(`${record.vmName}: the guest did not power off in time; ending it`);
+          work.notice(noticeText("power-off-forced", { vm: record.vmName }));
       }
       if (isAlive(identity)) await control.quit();
       await untilExit(identity, QUIT_SECONDS);

@@ -47,7 +47,7 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
   await keepOldConsole(paths);
   await rm(record.controlSocket, { force: true });
   if (record.boot.statefulDiskMiB > 0) {
-    await growFileSystem(paths.statefulDisk, (line) => work.notice(`${record.vmName}: ${line}`));
+    await growFileSystem(paths.statefulDisk, work.notice);
   }
   let started: VmRecord = { ...record, accelerator: program.accelerator, proved: false };
   try {

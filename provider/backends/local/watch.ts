@@ -14,6 +14,7 @@ import {
 import { followConsole } from "../../console/follow.js";
 import { isAlive, type ProcessIdentity } from "../../host/process.js";
 import type { MicroVmError } from "../../errors.js";
+import { noticeText } from "../../notices.js";
 import { probeRequestOf } from "../../preflight/export.js";
 import { type Description, describe, type NfsFinding, probeNfs } from "../../preflight/nfs/index.js";
 import type { Work } from "../backend.js";
@@ -157,7 +158,8 @@ class Watcher {
     const more = isNew
       ? ""
       : (server ?? (this.#lastLine === "" ? "" : `the console's last line: ${this.#lastLine}`));
-    notice(`${vmName}: waiting for ${text}${more === "" ? "" : ` (${more.slice(0, 300)})`}`);
+    const what = `${text}${more === "" ? "" : ` (${more.slice(0, 300)})`}`;
+    notice(noticeText("waiting", { vm: vmName, what }));
   }
 
   /** Asks the NFS server again and again: a refused or unknown export is silent in the guest for 100 s. */
