@@ -97,7 +97,8 @@ export const fields: Readonly<Record<InputName, Field>> = {
     meaning:
       "Absolute path of a raw ext4 image, the read-only root of a disk boot; ignored with an NFS root.",
     type: "string",
-    change: { qemu: "none" },
+    // Unlike a kernel it is not copied: the VM holds on to this very file.
+    change: { qemu: "replace" },
   },
   entryPoint: {
     meaning: 'Handed to the guest as `entry_point="…"` on the kernel command line.',

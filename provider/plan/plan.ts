@@ -35,7 +35,8 @@ export function plan(olds: Values, news: Values): Plan {
     if (isSame(name, row, olds, news)) continue;
     const policy = row.change.qemu;
     if (policy === "none" || policy === "unsupported") continue;
-    if (policy === "grow" && isSmaller(news[field], olds[field])) {
+    // A disk that has gone with its VM is made anew, at any size.
+    if (policy === "grow" && news["observed"] !== "gone" && isSmaller(news[field], olds[field])) {
       failures.push({
         input: field,
         text: `expected at least ${String(olds[field])} MiB, which the disk has, got ${String(news[field])}: a disk cannot shrink`,

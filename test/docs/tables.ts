@@ -4,7 +4,7 @@ import { errorKinds } from "../../provider/errors.js";
 import { fields, type Policy } from "../../provider/plan/fields.js";
 
 /** Inputs whose content is compared under another name. */
-const comparedByContent = new Set(["kernel", "initramfs", "rootfs"]);
+const comparedByContent = new Set(["kernel", "initramfs"]);
 
 /** README: every input, what it means and what changing it does. */
 export function inputsTable(): string {

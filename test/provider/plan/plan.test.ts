@@ -17,7 +17,7 @@ const rows: readonly (readonly [field: string, policy: Policy, other: unknown])[
   ["nfsPath", "replace", "/other"],
   ["nfsMountPort", "replace", "rpcbind"],
   ["nfsOptions", "replace", "hard"],
-  ["rootfs", "none", "/other.img"],
+  ["rootfs", "replace", "/other.img"],
   ["entryPoint", "replace", "/agent"],
   ["kernelArgs", "replace", ["panic=-1", "x"]],
   ["ip", "replace", "dhcp"],
@@ -218,6 +218,13 @@ describe("a stateful disk", () => {
           text: `expected at least 64 MiB, which the disk has, got ${size}: a disk cannot shrink`,
         },
       ],
+    });
+  });
+
+  it("takes any size when it has gone with its VM", () => {
+    expect(plan(with64, { ...with64, statefulDiskMiB: 32, observed: "gone" })).toMatchObject({
+      action: "replace",
+      failures: [],
     });
   });
 
