@@ -10,7 +10,7 @@ import { join, resolve } from "node:path";
 import { stockKernel } from "./debian-kernel.js";
 import { Stack } from "./engine.js";
 import { makeGuestRoot } from "./guest.js";
-import { startNfsServer } from "./nfs.js";
+import { startNfsServer, whyNoNfsServer } from "./nfs.js";
 import { type NfsRoot, parseNfsRoot } from "./nfs-root.js";
 
 const REPOSITORY = resolve(__dirname, "../..");
@@ -114,6 +114,10 @@ function configuration(kernel: string, { server, port, mountPort, path }: NfsRoo
 async function serve(): Promise<Served> {
   const given = process.env["MICROVM_NFS"];
   if (given !== undefined && given !== "") return { ...parseNfsRoot(given), stop: async () => {} };
+  const reason = whyNoNfsServer();
+  if (reason !== undefined) {
+    throw new Error(`${reason}. Name a server of your own instead: MICROVM_NFS=HOST:PORT:PATH npm run demo`);
+  }
   const directory = join(SCRATCH, "root");
   await rm(directory, { recursive: true, force: true });
   await makeGuestRoot(directory);
