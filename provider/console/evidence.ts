@@ -274,10 +274,10 @@ function hidesKernelLines(cmdline: string): boolean {
   // The last of the words wins, as in the kernel.
   let hidden = false;
   for (const word of words) {
-    const level = /^loglevel=(\d+)$/.exec(word)?.[1];
+    const level = /^loglevel=(.*)$/.exec(word)?.[1];
     if (word === "quiet") hidden = true;
     else if (word === "debug" || word === "ignore_loglevel") hidden = false;
-    else if (level !== undefined) hidden = Number(level) < LOWEST_SHOWN_LOGLEVEL;
+    else if (level !== undefined) hidden = !(Number(level) >= LOWEST_SHOWN_LOGLEVEL);
   }
   return hidden;
 }

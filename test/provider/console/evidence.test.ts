@@ -295,11 +295,14 @@ describe("claimOf", () => {
     expect(claimOf({ ...boot, initramfs }, readiness).by).toBe("initramfs");
   });
 
-  it.each(["quiet", "loglevel=4", "loglevel=7 quiet", "loglevel=6"])("needs a pattern with %s", (words) => {
-    const hidden = { ...boot, cmdline: `${boot.cmdline} ${words}` };
-    expect(() => claimOf(hidden, readiness)).toThrow(/^readiness\.console: .*quiet.*expected a pattern/);
-    expect(claimOf(hidden, { ...readiness, console: "login:" }).by).toBe("person");
-  });
+  it.each(["quiet", "loglevel=4", "loglevel=7 quiet", "loglevel=6", "loglevel=4,x"])(
+    "needs a pattern with %s",
+    (words) => {
+      const hidden = { ...boot, cmdline: `${boot.cmdline} ${words}` };
+      expect(() => claimOf(hidden, readiness)).toThrow(/^readiness\.console: .*quiet.*expected a pattern/);
+      expect(claimOf(hidden, { ...readiness, console: "login:" }).by).toBe("person");
+    },
+  );
 
   it.each(["loglevel=7", "quiet loglevel=8", "quiet debug"])("needs none with %s", (words) => {
     expect(claimOf({ ...boot, cmdline: `${boot.cmdline} ${words}` }, readiness).by).toBe("kernel");
