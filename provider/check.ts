@@ -3,6 +3,7 @@
 import type { Backend } from "./backends/backend.js";
 import { bootConfiguration, type BootConfiguration } from "./boot/boot.js";
 import { guestLink, isThisHost } from "./boot/network.js";
+import { claimOf } from "./console/evidence.js";
 import { MicroVmError, withCode } from "./errors.js";
 import { printOnce } from "./notice.js";
 import { noticeText } from "./notices.js";
@@ -136,7 +137,10 @@ function unknownFacts({ values, unknown }: SpecResult, facts: FactValues, olds: 
   return { ...later, initramfsSha256, generatedInitramfs };
 }
 
-/** The boot configuration, when all that it is made from is right and known; a limit that it passes is a failure. */
+/**
+ * The boot configuration, when all that it is made from is right and known. A limit that it passes is a failure, and so is a
+ * guest whose console could not prove its root.
+ */
 function bootOf(
   failures: Failure[],
   spec: Spec | undefined,
@@ -144,7 +148,10 @@ function bootOf(
 ): BootConfiguration | undefined {
   if (spec === undefined || failures.length > 0) return undefined;
   try {
-    return bootConfiguration(spec, factsOf(inputs));
+    const boot = bootConfiguration(spec, factsOf(inputs));
+    // A guest that cannot prove its root would fail at the end of its boot: refused here.
+    if (!holdsUnknown(inputs.readiness)) claimOf(boot, spec.readiness);
+    return boot;
   } catch (error) {
     if (!(error instanceof MicroVmError) || error.input === undefined) throw error;
     failures.push({ input: error.input, code: error.code, text: error.text });

@@ -3,6 +3,7 @@
 import { realpathSync } from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
 import { confirm } from "../provider/host/confirm.js";
+import { derivedNames } from "../provider/spec/checked.js";
 import { noticeText } from "../provider/notices.js";
 import { configuredInputs } from "./config.js";
 import { microVmProvider, providerOfStack } from "./pointer.js";
@@ -168,6 +169,7 @@ export class MicroVm extends pulumi.CustomResource {
   }
 
   constructor(name: string, args: MicroVmArgs, opts: pulumi.CustomResourceOptions = {}) {
+    refuseOutputs(name, args);
     const inputs = { ...args, ...configuredInputs(args) };
     super(
       MicroVm.type,
@@ -191,13 +193,34 @@ export class MicroVm extends pulumi.CustomResource {
   }
 }
 
+/** What the provider derives cannot be given: the engine itself feeds such values back under `ignoreChanges`. */
+function refuseOutputs(name: string, args: object): void {
+  const derived: ReadonlySet<string> = new Set(
+    [...outputNames, ...derivedNames].filter((key) => key !== "vmName"),
+  );
+  const given = Object.keys(args).filter((key) => derived.has(key));
+  if (given.length === 0) return;
+  throw new pulumi.RunError(
+    `${name}: ${given.join(", ")}: expected no value for what the provider derives; leave it out`,
+  );
+}
+
 /** Who the VM will belong to. */
 function ownerOf(name: string, parent: pulumi.Resource | undefined): pulumi.Input<object> {
   return {
-    organization: pulumi.getOrganization(),
+    organization: organization(),
     urn: pulumi.createUrn(name, MicroVm.type, parent),
     program: realpathSync(process.cwd()),
   };
+}
+
+/** A program that is tested with Pulumi's mocks may have no organization, and getOrganization then throws. */
+function organization(): string {
+  try {
+    return pulumi.getOrganization();
+  } catch {
+    return "organization";
+  }
 }
 
 /** Names of the inputs that are secrets: the engine shows the provider their values, but not that they are. */

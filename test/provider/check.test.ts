@@ -134,6 +134,15 @@ describe("check of a new VM", () => {
     expect(bed.lines.join("\n")).not.toContain(secret);
   });
 
+  it("refuses an initramfs of the person's own that could not prove its root", async () => {
+    const initramfs = join(bed.folder, "initramfs");
+    await writeFile(initramfs, "an archive");
+    expect(await reasons({}, newsOf(bed, { initramfs }))).toEqual([
+      expect.stringMatching(/^readiness\.console: an `initramfs` of your own mounts the root/),
+    ]);
+    expect(await reasons({}, newsOf(bed, { initramfs, readiness: { console: "login:" } }))).toEqual([]);
+  });
+
   it("refuses a command line that is too long", async () => {
     const { failures } = await check({}, newsOf(bed, { kernelArgs: [`x=${"y".repeat(2000)}`] }));
     expect(failures).toEqual([
