@@ -21,7 +21,7 @@ import { MicroVmError } from "../../../provider/errors.js";
 import { digestOf } from "../../../provider/host/boot-files.js";
 import { ensureInitramfs } from "../../../provider/host/initramfs/initramfs.js";
 import { vmPaths } from "../../../provider/host/paths.js";
-import { findByArgument } from "../../../provider/host/process.js";
+import { endProcess, findByArgument } from "../../../provider/host/process.js";
 import { readRecord, type VmRecord } from "../../../provider/host/record.js";
 import { bootNeeds } from "../../../provider/preflight/kernel/boot-needs.js";
 import { inspectKernel } from "../../../provider/preflight/kernel/inspect.js";
@@ -83,6 +83,8 @@ export class LocalLab {
   }
 
   async close(): Promise<void> {
+    // What a failed test has left running.
+    for (const vmm of findByArgument(`${this.stateDirectory}/`)) await endProcess(vmm, 0);
     await this.server.stop();
     await rm(this.folder, { recursive: true, force: true });
   }
