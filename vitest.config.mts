@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 const slow = ["test/**/*.vm.test.ts", "test/**/*.e2e.test.ts"];
@@ -22,7 +23,7 @@ export default defineConfig({
           name: "vm",
           include: slow,
           globalSetup: "./test/lab/setup.ts",
-          maxWorkers: 2,
+          maxWorkers: Math.max(2, Math.floor(availableParallelism() / 2)),
           testTimeout: 180_000,
           hookTimeout: 120_000,
           sequence: { groupOrder: 1 },
