@@ -3,7 +3,9 @@
 import type { Backend, ObservedState, VmOutputs, VmReference } from "./backends/backend.js";
 import { MicroVmError, messageOf, shown } from "./errors.js";
 import { defaultStateDirectory, readHostId } from "./host/state-directory.js";
+import { isForgotten } from "./host/forgotten.js";
 import { readRecord } from "./host/record.js";
+import { hasRemains } from "./host/remains.js";
 import type { Notice } from "./notice.js";
 import { noticeText } from "./notices.js";
 import { isDefault, type Values } from "./plan/fields.js";
@@ -42,7 +44,8 @@ export function referenceOf(id: string, outputs: Values): VmReference {
  */
 export async function isElsewhere(reference: VmReference, notice: Notice): Promise<boolean> {
   const { vmName, stateDirectory, hostId } = reference;
-  if (hostId === undefined || (await readHostId(stateDirectory)) === hostId) return false;
+  if (hostId === undefined || (await isForgotten(stateDirectory, vmName))) return false;
+  if ((await readHostId(stateDirectory)) === hostId) return false;
   notice(noticeText("made-elsewhere", { vm: vmName, host: hostId, folder: stateDirectory }));
   return true;
 }
@@ -88,23 +91,26 @@ export async function observedInput(
   return observed === olds["powerState"] ? news["powerState"] : observed;
 }
 
-async function observe(
-  olds: Values,
-  backend: () => Promise<Backend>,
-  notice: Notice,
-): Promise<ObservedState | "unknown"> {
+/** `unproved`: the guest was let run by an update that was killed before the guest had proved its root. */
+type CheckedState = ObservedState | "unproved" | "unknown";
+
+async function observe(olds: Values, backend: () => Promise<Backend>, notice: Notice): Promise<CheckedState> {
   const vmName = String(olds["vmName"]);
   const stateDirectory = stateDirectoryOf(olds);
   try {
+    if (await isForgotten(stateDirectory, vmName)) return "gone";
     const hostId = await readHostId(stateDirectory);
     if (hostId === undefined) {
       notice(noticeText("folder-elsewhere", { vm: vmName, folder: stateDirectory }));
       return "unknown";
     }
     const record = await readRecord(stateDirectory, vmName);
-    if (record === undefined || record.owner.urn !== ownerOf(olds)?.urn) return "gone";
+    if (record === undefined) return (await hasRemains(stateDirectory, vmName)) ? "damaged" : "gone";
+    if (record.owner.urn !== ownerOf(olds)?.urn) return "gone";
     const { instance } = record;
-    return (await (await backend()).observe({ vmName, instance, stateDirectory, hostId })).state;
+    const vm = await (await backend()).observe({ vmName, instance, stateDirectory, hostId });
+    const isUp = vm.state === "running" || vm.state === "paused";
+    return isUp && vm.rootEvidence === "none" ? "unproved" : vm.state;
   } catch (error) {
     if (!(error instanceof MicroVmError)) throw error;
     notice(noticeText("not-observed", { vm: vmName, finding: messageOf(error) }));

@@ -69,6 +69,8 @@ function repairOf(news: Values): "update" | "replace" | undefined {
     case "gone":
     case "damaged":
       return "replace";
+    case "unproved":
+      return "update";
     case "running":
     case "paused":
     case "stopped":

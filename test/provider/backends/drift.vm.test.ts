@@ -13,7 +13,7 @@ import { identify, isAlive, untilExit } from "../../../provider/host/process.js"
 import { readRecord, writeRecord } from "../../../provider/host/record.js";
 import { freePort, whyNoNfsServer } from "../../lab/nfs.js";
 import { isOnPath } from "../../lab/programs.js";
-import { LocalLab } from "./local-lab.js";
+import { LocalLab, referenceOf } from "./local-lab.js";
 
 const kernel = process.env["MICROVM_LAB_NFS_KERNEL"] ?? process.env["MICROVM_LAB_KERNEL"];
 const reason = !isOnPath("qemu-system-x86_64")
@@ -40,8 +40,6 @@ describe.skipIf(reason !== undefined)(title, () => {
       client.close();
     }
   };
-  const forwardTo80 = async () =>
-    [{ hostPort: await freePort(), guestPort: 80, protocol: "tcp", hostAddress: "127.0.0.1" }] as const;
   const linesOf = async (name: string) =>
     (await readFile(join(lab.folder, "complete/var", name), "utf8").catch(() => "")).split("\n").length;
 
@@ -162,14 +160,8 @@ describe.skipIf(reason !== undefined)(title, () => {
       expect(lab.leftoversOf(second)).toEqual([]);
       await lab.remove(reference, 5);
       expect(lab.leftoversOf(reference)).toEqual([]);
-      await lab.remove(await made(second));
+      await lab.remove(referenceOf(second, await lab.backend.create(second)));
     });
-
-    const made = async (request: CreateRequest): Promise<VmReference> => {
-      const { hostId } = await lab.backend.create(request);
-      const { vmName, instance, stateDirectory } = request;
-      return { vmName, instance, stateDirectory, hostId };
-    };
   });
 
   it("a host that rebooted has every VM stopped, and starts it again from its own disks", async () => {
@@ -217,6 +209,10 @@ describe.skipIf(reason !== undefined)(title, () => {
     expect(lab.leftoversOf(reference)).toEqual([]);
   });
 });
+
+async function forwardTo80() {
+  return [{ hostPort: await freePort(), guestPort: 80, protocol: "tcp", hostAddress: "127.0.0.1" }] as const;
+}
 
 const ORDERS = `#!/bin/sh
 while sleep 0.3; do

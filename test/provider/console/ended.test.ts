@@ -79,7 +79,7 @@ describe("the end of a console log", () => {
   it("may begin in the middle of a line, which then means nothing", async () => {
     const path = join(folder, "console.log");
     const line = `guest: said "${PANIC[1] ?? ""}"`;
-    await writeFile(path, `${line.padEnd(64 * 1024 + line.indexOf("["), ".")}`);
+    await writeFile(path, line.padEnd(64 * 1024 + line.indexOf("["), "."));
     expect(await hasGuestEnded(path)).toBe(false);
   });
 
