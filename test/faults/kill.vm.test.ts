@@ -1,0 +1,66 @@
+/**
+ * SIGKILL at every step of create, update and delete, in a real provider process over a real QEMU and a real NFS root.
+ * `npm run test:faults` kills 200 times, `npm test` 20 times. MICROVM_FAULTS: how often; MICROVM_FAULTS_SEED: repeats a run.
+ */
+
+import { randomInt } from "node:crypto";
+
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+
+import { whyNoNfsServer } from "../lab/nfs.js";
+import { isOnPath } from "../lab/programs.js";
+import { Life } from "./life.js";
+import { randomFrom } from "./random.js";
+import { Report } from "./report.js";
+import type { Step } from "./steps.js";
+import { World } from "./world.js";
+
+const KILLS_PER_LIFE = 3;
+const kills = Number(process.env["MICROVM_FAULTS"] ?? 20);
+const seed = Number(process.env["MICROVM_FAULTS_SEED"] ?? randomInt(1_000_000));
+const fast = process.env["MICROVM_LAB_NFS_KERNEL"];
+const kernel = fast ?? process.env["MICROVM_LAB_KERNEL"];
+const reason = !isOnPath("qemu-system-x86_64")
+  ? "qemu-system-x86_64 is not installed"
+  : (whyNoNfsServer() ?? (kernel === undefined ? "MICROVM_LAB_KERNEL is not set" : undefined));
+
+const lives = Array.from({ length: Math.ceil(kills / KILLS_PER_LIFE) }, (_, life) => life);
+const title = `killed at any step (${kills} times, seed ${seed})${reason === undefined ? "" : ` (skipped: ${reason})`}`;
+
+describe.skipIf(reason !== undefined)(title, () => {
+  const random = randomFrom(seed);
+  const report = new Report(seed);
+  const turns = new Map<string, number>();
+  /** Every step has its turn; which is the first is up to chance. */
+  const turn = (operation: string, steps: readonly Step[]): Step => {
+    const next = turns.get(operation) ?? Math.floor(random() * steps.length);
+    turns.set(operation, next + 1);
+    const step = steps[next % steps.length];
+    if (step === undefined) throw new Error(`${operation} has no steps`);
+    return step;
+  };
+  let world: World;
+
+  beforeAll(async () => {
+    world = await World.open(kernel ?? "");
+    Object.assign(process.env, world.env);
+    // The notices of hundreds of operations.
+    vi.spyOn(process.stdout, "write").mockImplementation(() => true);
+  });
+  afterAll(async () => {
+    vi.restoreAllMocks();
+    process.stderr.write(`${report.summary()}\n${world.found} closed files were found whole\n`);
+    await world.close();
+  });
+
+  it.each(lives)(
+    "create, change and delete are done again by the next up, one VM, nothing left, nothing lost (life %i)",
+    async (life) => {
+      // A guest takes its time: few of them where all shall be over soon.
+      const hasGuest = life % (kills > 20 ? 4 : 7) < (kills > 20 ? 3 : fast === undefined ? 1 : 3);
+      const course = { seed, life, hasGuest, random, report, turn };
+      expect(await new Life(world, course).live()).toEqual([]);
+    },
+    600_000,
+  );
+});
