@@ -3,6 +3,8 @@ import { join } from "node:path";
 
 import { describe, expect, it } from "vitest";
 
+import { errorKinds } from "../../provider/errors.js";
+import { messagesDocument, untold } from "./messages.js";
 import { inputsTable } from "./tables.js";
 
 const root = join(__dirname, "../..");
@@ -24,6 +26,21 @@ describe("the documents", () => {
   it("show in the README the table of inputs that the code goes by", async () => {
     const wanted = inputsTable();
     expect(unpadded(await generatedPart("README.md", "inputs", wanted))).toBe(unpadded(wanted));
+  });
+
+  it("show in MESSAGES.md every error and notice that a person can see, as the code has them", async () => {
+    const wanted = messagesDocument();
+    const path = join(root, "MESSAGES.md");
+    if (process.env["UPDATE_DOCS"] === "1") await writeFile(path, wanted);
+    expect(unpadded(await readFile(path, "utf8"))).toBe(unpadded(wanted));
+    for (const code of Object.keys(errorKinds)) {
+      const section = new RegExp(`\n### \`${code}\`\n[^]*?(?=\n### |$)`).exec(wanted)?.[0];
+      expect(section, code).toMatch(/\n- /);
+    }
+  });
+
+  it("leave out no notice: each comes from the table", () => {
+    expect(untold()).toEqual([]);
   });
 
   it("name in the README the two commands that do everything", async () => {

@@ -1,6 +1,5 @@
 /** The tables of the documentation, rendered from the code's own tables. */
 
-import { errorKinds } from "../../provider/errors.js";
 import { fields, type Policy } from "../../provider/plan/fields.js";
 
 /** Inputs whose content is compared under another name. */
@@ -22,13 +21,8 @@ function changeOf(policy: Policy): string {
   return policy === "none" ? "its values'" : policy;
 }
 
-/** MESSAGES.md: every error code with its cause and remedy. */
-export function errorsTable(): string {
-  const rows = Object.entries(errorKinds).map(([code, kind]) => [`\`${code}\``, kind.cause, kind.remedy]);
-  return table(["code", "cause", "remedy"], rows);
-}
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+/** A table of Markdown. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   return [tableLine(head), tableLine(head.map(() => "---")), ...rows.map(tableLine)].join("\n");
 }
 
