@@ -1,0 +1,88 @@
+/**
+ * `npm run bench`: what the package costs, as ratios that are taken in one run on one machine. Prints a table, and writes
+ * `.lab/bench/figures.json` (with all samples) and `.lab/bench/chart.svg`.
+ */
+
+import { mkdir, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { chooseAccelerator } from "../../provider/preflight/host.js";
+import { makeBed } from "../lab/bed.js";
+import { stockKernel } from "../lab/debian-kernel.js";
+import setup from "../lab/setup.js";
+import { benchBoot } from "./boot.js";
+import { chart } from "./chart.js";
+import { benchEngine } from "./engine.js";
+import type { Figure } from "./figures.js";
+import { benchGuest } from "./guest-io.js";
+import { machineText, table, thisMachine } from "./report.js";
+
+const USAGE = `usage: npm run bench -- [--only engine,boot,guest] [--counts 1,100,300] [--rounds 5] [--pairs 10] [--boots 50]
+                        [--guest-rounds 3] [--out FOLDER]`;
+
+const say = (text: string): void => console.error(text);
+
+async function bench(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      only: { type: "string", default: "engine,boot,guest" },
+      counts: { type: "string", default: "1,100,300" },
+      rounds: { type: "string", default: "5" },
+      pairs: { type: "string", default: "10" },
+      boots: { type: "string", default: "50" },
+      "guest-rounds": { type: "string", default: "3" },
+      out: { type: "string", default: resolve(__dirname, "../../.lab/bench") },
+    },
+  });
+  const [rounds, pairs, boots, guestRounds] = [
+    values.rounds,
+    values.pairs,
+    values.boots,
+    values["guest-rounds"],
+  ].map(number) as [number, number, number, number];
+  const counts = values.counts.split(",").map(number);
+  const only = values.only.split(",");
+
+  await setup();
+  const kernel = process.env["MICROVM_LAB_NFS_KERNEL"] ?? (await stockKernel());
+  const machine = thisMachine();
+  const guests = (await chooseAccelerator("auto")) === "kvm" ? "KVM" : "emulated (TCG)";
+  const figures: Figure[] = [];
+  for (const [name, run] of [
+    ["engine", (bed) => benchEngine({ bed, counts, rounds, say })],
+    ["boot", (bed) => benchBoot({ bed, pairs, boots: Math.max(boots, pairs), say })],
+    ["guest", (bed) => benchGuest({ bed, rounds: guestRounds, say })],
+  ] as const satisfies readonly (readonly [
+    string,
+    (bed: Awaited<ReturnType<typeof makeBed>>) => Promise<Figure[]>,
+  ])[]) {
+    if (!only.includes(name)) continue;
+    const bed = await makeBed("complete", kernel);
+    try {
+      figures.push(...(await run(bed)));
+    } finally {
+      await bed.close();
+    }
+  }
+  const text = machineText(machine, guests);
+  await mkdir(values.out, { recursive: true });
+  await writeFile(
+    join(values.out, "figures.json"),
+    `${JSON.stringify({ takenAt: new Date().toISOString(), machine, guests, kernel, figures }, null, 2)}\n`,
+  );
+  await writeFile(join(values.out, "chart.svg"), chart(figures, text));
+  console.log(`${table(figures)}\n\n${text}; load before: ${machine.loadBefore.toFixed(1)}`);
+  console.log(`figures.json and chart.svg are in ${values.out}`);
+}
+
+function number(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1)
+    throw new Error(`expected a whole number from 1, found "${text}"\n${USAGE}`);
+  return value;
+}
+
+bench().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+});
