@@ -11,6 +11,7 @@ import { stockKernel } from "./debian-kernel.js";
 import { Stack } from "./engine.js";
 import { makeGuestRoot } from "./guest.js";
 import { startNfsServer, whyNoNfsServer } from "./nfs.js";
+import { isOnPath } from "./programs.js";
 import { type NfsRoot, parseNfsRoot } from "./nfs-root.js";
 
 const REPOSITORY = resolve(__dirname, "../..");
@@ -52,9 +53,12 @@ async function demo(): Promise<void> {
     await served.stop();
   }
   title(`Done in ${Math.round((Date.now() - begun) / 1000)} s`);
-  say("Next: boot your own root. In this folder, with your kernel and your NFS server:");
+  say("Next: boot your own root. In this folder, with your NFS server:");
+  const cli = process.env["MICROVM_LAB_PULUMI"];
+  if (cli !== undefined && !isOnPath("pulumi")) say(`  export PATH=$PATH:${cli}`);
+  say("  pulumi login --local          # or your own Pulumi account");
   say("  pulumi stack init dev");
-  say("  pulumi config set microvm:kernel /path/to/vmlinuz");
+  say(`  pulumi config set microvm:kernel ${kernel}`);
   say("  pulumi config set microvm:nfsServer HOST && pulumi config set microvm:nfsPort PORT");
   say("  pulumi config set microvm:nfsPath /EXPORT");
   say("  pulumi up");
