@@ -173,7 +173,8 @@ describe("preflight of a new VM", () => {
     const { port } = await rightServer();
     const initramfs = join(folder, "initramfs");
     await writeFile(initramfs, "");
-    const args = { kernelArgs: ["init=/sbin/none"], initramfs };
+    const readiness = { console: "login:" };
+    const args = { kernelArgs: ["init=/sbin/none"], initramfs, readiness };
     const isThere = { ...args, initramfs: undefined };
     const peer = await listen({
       onCall: (call) => {
@@ -188,7 +189,7 @@ describe("preflight of a new VM", () => {
     ]);
     expect(await reasons(newsOf(peer.port, args))).toEqual([]);
     expect(warnings()).toEqual([expect.stringContaining("holds no init program: /sbin/none")]);
-    expect(await reasons(newsOf(port, { initramfs }))).toEqual([]);
+    expect(await reasons(newsOf(port, { initramfs, readiness }))).toEqual([]);
   });
 
   it("boots nothing for a VM that is to be stopped, and so fails nothing", async () => {
