@@ -7,22 +7,19 @@ import { randomInt } from "node:crypto";
 
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 
-import { whyNoNfsServer } from "../lab/nfs.js";
-import { isOnPath } from "../lab/programs.js";
 import { Life } from "./life.js";
 import { randomFrom } from "./random.js";
 import { Report } from "./report.js";
 import type { Step } from "./steps.js";
-import { World } from "./world.js";
+import { fastestKernel, whyNoWorld, World } from "./world.js";
 
 const KILLS_PER_LIFE = 3;
+/** How many lives in a row have a guest, of so many: it takes its time, and only some steps need one. */
+const ALL_KINDS = 4;
 const kills = Number(process.env["MICROVM_FAULTS"] ?? 20);
 const seed = Number(process.env["MICROVM_FAULTS_SEED"] ?? randomInt(1_000_000));
-const fast = process.env["MICROVM_LAB_NFS_KERNEL"];
-const kernel = fast ?? process.env["MICROVM_LAB_KERNEL"];
-const reason = !isOnPath("qemu-system-x86_64")
-  ? "qemu-system-x86_64 is not installed"
-  : (whyNoNfsServer() ?? (kernel === undefined ? "MICROVM_LAB_KERNEL is not set" : undefined));
+const withGuest = process.env["MICROVM_LAB_NFS_KERNEL"] === undefined ? 1 : kills > 20 ? 3 : 2;
+const reason = whyNoWorld();
 
 const lives = Array.from({ length: Math.ceil(kills / KILLS_PER_LIFE) }, (_, life) => life);
 const title = `killed at any step (${kills} times, seed ${seed})${reason === undefined ? "" : ` (skipped: ${reason})`}`;
@@ -42,7 +39,7 @@ describe.skipIf(reason !== undefined)(title, () => {
   let world: World;
 
   beforeAll(async () => {
-    world = await World.open(kernel ?? "");
+    world = await World.open(fastestKernel() ?? "");
     Object.assign(process.env, world.env);
     // The notices of hundreds of operations.
     vi.spyOn(process.stdout, "write").mockImplementation(() => true);
@@ -56,8 +53,7 @@ describe.skipIf(reason !== undefined)(title, () => {
   it.each(lives)(
     "create, change and delete are done again by the next up, one VM, nothing left, nothing lost (life %i)",
     async (life) => {
-      // A guest takes its time: few of them where all shall be over soon.
-      const hasGuest = life % (kills > 20 ? 4 : 7) < (kills > 20 ? 3 : fast === undefined ? 1 : 3);
+      const hasGuest = life % ALL_KINDS < withGuest;
       const course = { seed, life, hasGuest, random, report, turn };
       expect(await new Life(world, course).live()).toEqual([]);
     },

@@ -4,6 +4,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
+import { messageOf } from "../../provider/errors.js";
 import { endProcess } from "../../provider/host/process.js";
 import type { Values } from "../../provider/plan/fields.js";
 import { freePort } from "../lab/nfs.js";
@@ -202,7 +203,7 @@ export class Life {
       if (more !== undefined) faults.push(`the plan after it is not empty: ${more.what}`);
       return then;
     } catch (error) {
-      faults.push(`the next up failed: ${String(error)}`);
+      faults.push(`the next up failed: ${messageOf(error)}`);
       return "failed";
     }
   }

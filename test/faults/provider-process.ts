@@ -5,6 +5,7 @@
 
 import { createInterface } from "node:readline";
 
+import { messageOf } from "../../provider/errors.js";
 import { check, create, delete as remove, update } from "../../provider/index.js";
 import type { Values } from "../../provider/plan/fields.js";
 
@@ -54,6 +55,6 @@ createInterface({ input: process.stdin }).on("line", (line) => {
   process.stdout.write("begin\n");
   void obey(JSON.parse(line) as Order).then(
     (resource) => process.stdout.write(`end ${JSON.stringify({ resource })}\n`),
-    (error: unknown) => process.stdout.write(`end ${JSON.stringify({ error: String(error) })}\n`),
+    (error: unknown) => process.stdout.write(`end ${JSON.stringify({ error: messageOf(error) })}\n`),
   );
 });

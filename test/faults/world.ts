@@ -7,9 +7,21 @@ import { join } from "node:path";
 
 import { endProcess, findByArgument, type ProcessIdentity } from "../../provider/host/process.js";
 import type { Values } from "../../provider/plan/fields.js";
-import { type NfsServer, startNfsServer } from "../lab/nfs.js";
+import { type NfsServer, startNfsServer, whyNoNfsServer } from "../lab/nfs.js";
+import { isOnPath } from "../lab/programs.js";
 import { closedFiles, lostFiles, makeWritingGuest } from "./guest.js";
 import type { Resource } from "./provider-process.js";
+
+/** The kernel that boots soonest of those that the lab has. */
+export function fastestKernel(): string | undefined {
+  return process.env["MICROVM_LAB_NFS_KERNEL"] ?? process.env["MICROVM_LAB_KERNEL"];
+}
+
+/** Why no world can be had here, as the reason of a skipped test; undefined when one can. */
+export function whyNoWorld(): string | undefined {
+  if (!isOnPath("qemu-system-x86_64")) return "qemu-system-x86_64 is not installed";
+  return whyNoNfsServer() ?? (fastestKernel() === undefined ? "MICROVM_LAB_KERNEL is not set" : undefined);
+}
 
 /** What should be there of the VM. */
 export interface Expected {
@@ -38,6 +50,14 @@ export class World {
     await makeWritingGuest(join(folder, "root"));
     const server = await startNfsServer({ exports: [{ path: join(folder, "root") }] });
     return new World(folder, server, kernel);
+  }
+
+  /** Removes every VM, as a test that failed may have left one. */
+  async clear(): Promise<void> {
+    for (const vmm of this.processes()) await endProcess(vmm, 0);
+    for (const folder of [this.stateDirectory, join(this.folder, "run/pulumi-microvm")]) {
+      for (const name of namesIn(folder)) await rm(join(folder, name), { recursive: true, force: true });
+    }
   }
 
   async close(): Promise<void> {
@@ -145,7 +165,9 @@ export class World {
     const known = new Set([...FILES, `confirmed-${instance}`]);
     const strangeFiles = namesIn(join(this.stateDirectory, this.vmName)).filter((name) => !known.has(name));
     const strangeEntries = this.entries().filter(
-      (name) => !["host-id", ".lost", ".cache"].includes(name) && (state === "gone" || name !== this.vmName),
+      (name) =>
+        !["host-id", ".lost", ".cache", ".forgotten"].includes(name) &&
+        (state === "gone" || name !== this.vmName),
     );
     const leases = this.leases();
     const expectedLeases = ports.map((port) => ({ port, instance }));
