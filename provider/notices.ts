@@ -103,6 +103,11 @@ export const noticeKinds = {
     cause: "The guest ignored the power button, or took longer than `shutdownTimeoutSeconds`.",
     remedy: "Run something in the guest that hears the power button (acpid, systemd), or raise the time.",
   },
+  "file-system-grows": {
+    text: "growing the file system of the stateful disk {path}",
+    cause: "The disk has grown since the VM was last started; its ext4 follows before the guest runs.",
+    remedy: NOTHING,
+  },
   "file-system-kept": {
     text: "the file system of the stateful disk {path} keeps its size: {words}",
     cause: "The stateful disk grew, and its file system could not be grown with it.",

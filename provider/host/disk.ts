@@ -107,6 +107,7 @@ export async function growFileSystem(path: string, notice: Notice): Promise<void
     findProgram(name, "install the package e2fsprogs"),
   );
   if (check === undefined || resize === undefined) throw new Error("two programs were asked for");
+  notice(noticeText("file-system-grows", { path }));
   try {
     await run(check, ["-f", "-p", path], ENGLISH).catch((error: unknown) => {
       if (!hasCorrected(error)) throw error;
