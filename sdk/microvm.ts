@@ -7,6 +7,7 @@ import { derivedNames } from "../provider/spec/checked.js";
 import { noticeText } from "../provider/notices.js";
 import { configuredInputs } from "./config.js";
 import { microVmProvider, providerOfStack } from "./pointer.js";
+import { pauseTraces, withTrace } from "./traces.js";
 
 /** Runs the VM on QEMU, on this host. */
 export interface QemuBackendArgs {
@@ -168,27 +169,32 @@ export class MicroVm extends pulumi.CustomResource {
     return new MicroVm(name, {}, { ...opts, id });
   }
 
+  // oxlint-disable-next-line no-this-before-super -- where super() throws, the constructor is left by that error
   constructor(name: string, args: MicroVmArgs, opts: pulumi.CustomResourceOptions = {}) {
     refuseOutputs(name, args);
     const inputs = { ...args, ...configuredInputs(args) };
-    super(
-      MicroVm.type,
-      name,
-      {
-        ...Object.fromEntries(outputNames.map((output) => [output, undefined])),
-        ...inputs,
-        owner: ownerOf(name, opts.parent),
-        createFirst: opts.deleteBeforeReplace === false ? true : undefined,
-        secretInputs: secretsOf(inputs),
-        __provider: microVmProvider,
-      },
-      {
-        ...opts,
-        provider: opts.provider ?? providerOfStack(),
-        // The provider's own answer is not asked for on --replace or a taint.
-        deleteBeforeReplace: opts.deleteBeforeReplace ?? true,
-      },
-    );
+    const properties = {
+      ...Object.fromEntries(outputNames.map((output) => [output, undefined])),
+      ...inputs,
+      owner: ownerOf(name, opts.parent),
+      ...(opts.deleteBeforeReplace === false ? { createFirst: true } : {}),
+      secretInputs: secretsOf(inputs),
+      __provider: microVmProvider,
+    };
+    const options: pulumi.CustomResourceOptions = {
+      ...opts,
+      provider: opts.provider ?? providerOfStack(),
+      // The provider's own answer is not asked for on --replace or a taint.
+      deleteBeforeReplace: opts.deleteBeforeReplace ?? true,
+    };
+    const resumeTraces = pauseTraces();
+    try {
+      super(MicroVm.type, name, properties, options);
+    } catch (error) {
+      throw withTrace(error);
+    } finally {
+      resumeTraces();
+    }
     if (!pulumi.runtime.isDryRun()) confirmWhenSaved(this);
   }
 }
