@@ -71,7 +71,10 @@ const right: Readonly<Partial<Record<InputName, fc.Arbitrary<unknown>>>> = {
     { maxLength: 3 },
   ),
   readiness: fc.record(
-    { timeoutSeconds: fc.integer({ min: 1, max: 86_400 }), console: word },
+    {
+      timeoutSeconds: fc.integer({ min: 1, max: 86_400 }),
+      console: fc.oneof({ weight: 4, arbitrary: fc.constantFrom("login:", "^ready$") }, word),
+    },
     { requiredKeys: [] },
   ),
   backend: fc.record(

@@ -3,7 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { qemuArguments } from "../../../provider/backends/qemu/arguments.js";
 import { bootConfiguration, type BootConfiguration } from "../../../provider/boot/boot.js";
 import { MicroVmError } from "../../../provider/errors.js";
 import { vmPaths } from "../../../provider/host/paths.js";
@@ -12,8 +11,8 @@ import { specOf } from "../../../provider/spec/check.js";
 import { withoutSecrets } from "../../../provider/spec/context.js";
 import { schemas } from "../../../provider/spec/schema.js";
 import type { Spec } from "../../../provider/spec/spec.js";
-import { kernelWords, nfsroot, type KernelWord } from "../boot/kernel-words.js";
 import { anyInputs, rightInputs } from "./generated.js";
+import { expectMeantWords, expectQemu, expectSafe } from "./meant.js";
 import { context, owner, type Inputs } from "./sample-inputs.js";
 
 const STATE = "/home/me/.local/state/pulumi-microvm";
@@ -54,116 +53,6 @@ async function accepted(inputs: Inputs): Promise<{ spec: Spec; boot: BootConfigu
   }
 }
 
-const wordText = ({ name, value }: KernelWord) => (value === undefined ? name : `${name}=${value}`);
-
-/** The words that a spec means, without the root's. */
-function meantWords(spec: Spec): { head: string[]; tail: string[] } {
-  const guest = spec.ip.startsWith("10.") ? spec.ip : "10.0.2.15";
-  return {
-    head: ["console=ttyS0"],
-    tail: [
-      "gateway_ip=10.0.2.2/24",
-      `guest_ip=${guest}/24`,
-      `vm_name=${spec.vmName}`,
-      ...(spec.entryPoint === undefined ? [] : [`entry_point=${spec.entryPoint}`]),
-      ...spec.kernelArgs,
-    ],
-  };
-}
-
-function expectMeantWords(spec: Spec, cmdline: string): void {
-  const words = kernelWords(cmdline);
-  const { head, tail } = meantWords(spec);
-  const root = words.slice(head.length, words.length - tail.length);
-  expect(words.slice(0, head.length).map(wordText)).toEqual(head);
-  expect(words.slice(words.length - tail.length).map(wordText)).toEqual(tail);
-  if (!spec.useNfsRoot) {
-    expect(root.map(wordText)).toEqual(spec.initramfs === undefined ? ["root=/dev/vda", "ro"] : []);
-    return;
-  }
-  const guest = spec.ip.startsWith("10.") ? spec.ip : "10.0.2.15";
-  const [device, place, ip, rw, ...more] = root;
-  expect([device, rw, ...more]).toEqual([{ name: "root", value: "/dev/nfs" }, { name: "rw" }]);
-  expect(ip).toEqual({
-    name: "ip",
-    value: spec.ip === "dhcp" ? "dhcp" : `${guest}::10.0.2.2:255.255.255.0:${spec.vmName}:eth0:off:10.0.2.3`,
-  });
-  expect(place?.name).toBe("nfsroot");
-  const { server, path, options } = nfsroot(place?.value ?? "");
-  expect({ server, path }).toEqual({ server: "192.0.2.7", path: spec.nfsPath });
-  const mountPort = spec.nfsMountPort === "rpcbind" ? [] : [`mountport=${spec.nfsMountPort}`];
-  const added = spec.nfsOptions === "" ? [] : spec.nfsOptions.split(",");
-  expect(options).toEqual(["nfsvers=3", "tcp", "nolock", `port=${spec.nfsPort}`, ...mountPort, ...added]);
-  const names = options.map((option) => option.split("=")[0]);
-  for (const name of ["nfsvers", "tcp", "nolock", "port"]) {
-    expect(names.filter((other) => other === name)).toHaveLength(1);
-  }
-  // The kernel gives the path to sprintf.
-  expect(path).not.toContain("%");
-}
-
-/** Each of these words is ours alone: another would win in silence. */
-const ONCE = "console root nfsroot ip nfsaddrs gateway_ip guest_ip vm_name entry_point rdinit".split(" ");
-
-function expectSafe(boot: BootConfiguration): void {
-  expect(boot.cmdline).toMatch(/^[\x20-\x7e]+$/);
-  expect(Buffer.byteLength(boot.cmdline)).toBeLessThanOrEqual(2047);
-  const names = kernelWords(boot.cmdline).map(({ name }) => name);
-  for (const name of ONCE) expect(names.filter((other) => other === name).length).toBeLessThanOrEqual(1);
-  expect(names).not.toContain("--");
-  for (const file of [
-    ...boot.disks,
-    boot.kernel,
-    ...(boot.initramfs === undefined ? [] : [boot.initramfs]),
-  ]) {
-    expect(file.path).toMatch(/^\/\P{Cc}*$/u);
-  }
-  for (const disk of boot.disks.slice(boot.root.type === "disk" ? 1 : 0)) {
-    expect(disk.path).toMatch(
-      /^\/home\/me\/\.local\/state\/pulumi-microvm\/[A-Za-z0-9-]{1,63}\/stateful\.img$/,
-    );
-  }
-}
-
-/** Values of an option of QEMU's: a comma in a value is doubled (qemu(1); get_opt_value() in util/qemu-option.c). */
-function qemuOption(text: string): string[] {
-  return text
-    .replaceAll(",,", "\0")
-    .split(",")
-    .map((part) => part.replaceAll("\0", ","));
-}
-
-function expectQemu({ vmName, backend }: Spec, boot: BootConfiguration): void {
-  const args = qemuArguments(boot, {
-    vmName,
-    instance: "0123456789abcdef",
-    machine: backend.machine,
-    accelerator: "tcg",
-    sandbox: false,
-    paths: { kernel: "/k", controlSocket: "/s", consoleLog: "/c" },
-  });
-  const after = (name: string) => args.flatMap((arg, index) => (args[index - 1] === name ? [arg] : []));
-  expect(after("-append")).toEqual([boot.cmdline]);
-  expect(after("-name")).toEqual([`guest=${vmName}`]);
-  const disks = after("-blockdev").map(qemuOption);
-  expect(disks).toHaveLength(boot.disks.length);
-  for (const [index, disk] of boot.disks.entries()) {
-    expect(disks[index]?.filter((value) => value.startsWith("file.filename="))).toEqual([
-      `file.filename=${disk.path}`,
-    ]);
-    expect(disks[index]).toContain(`read-only=${disk.readonly === true ? "on" : "off"}`);
-  }
-  const network = after("-netdev").map(qemuOption)[0] ?? [];
-  expect(network.filter((value) => value.startsWith("hostfwd=")).toSorted()).toEqual(
-    boot.portForwards
-      .map(
-        ({ protocol, hostAddress, hostPort, guestPort }) =>
-          `hostfwd=${protocol}:${hostAddress}:${hostPort}-${boot.link.guestAddress}:${guestPort}`,
-      )
-      .toSorted(),
-  );
-}
-
 describe("whatever the inputs are", () => {
   it(
     "what is accepted boots with exactly the words, disks and forwards that were meant",
@@ -175,8 +64,8 @@ describe("whatever the inputs are", () => {
           const result = await accepted(inputs);
           if (result === undefined) return;
           count += 1;
-          expectMeantWords(result.spec, result.boot.cmdline);
-          expectSafe(result.boot);
+          expectMeantWords(result.spec, result.boot.cmdline, "192.0.2.7");
+          expectSafe(result.boot, STATE);
           expectQemu(result.spec, result.boot);
         }),
         { numRuns: 2000 },
