@@ -48,6 +48,8 @@ async function bench(): Promise<void> {
   const machine = thisMachine();
   const guests = (await chooseAccelerator("auto")) === "kvm" ? "KVM" : "emulated (TCG)";
   const figures: Figure[] = [];
+  const text = machineText(machine, guests);
+  await mkdir(values.out, { recursive: true });
   for (const [name, run] of [
     ["engine", (bed) => benchEngine({ bed, counts, rounds, say })],
     ["boot", (bed) => benchBoot({ bed, pairs, boots: Math.max(boots, pairs), say })],
@@ -63,14 +65,11 @@ async function bench(): Promise<void> {
     } finally {
       await bed.close();
     }
+    // After each part, so that an interrupt leaves what there is.
+    const taken = { takenAt: new Date().toISOString(), machine, guests, figures };
+    await writeFile(join(values.out, "figures.json"), `${JSON.stringify(taken, null, 2)}\n`);
+    await writeFile(join(values.out, "chart.svg"), chart(figures, text));
   }
-  const text = machineText(machine, guests);
-  await mkdir(values.out, { recursive: true });
-  await writeFile(
-    join(values.out, "figures.json"),
-    `${JSON.stringify({ takenAt: new Date().toISOString(), machine, guests, kernel, figures }, null, 2)}\n`,
-  );
-  await writeFile(join(values.out, "chart.svg"), chart(figures, text));
   console.log(`${table(figures)}\n\n${text}; load before: ${machine.loadBefore.toFixed(1)}`);
   console.log(`figures.json and chart.svg are in ${values.out}`);
 }
