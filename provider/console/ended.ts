@@ -13,6 +13,9 @@ const TAIL_BYTES = 64 * 1024;
 const LAST_WORDS =
   /^(?:(?:---\[ end )?Kernel panic - not syncing|reboot: (?:System halted|Power down|Power off not available: System halted instead))/;
 
+/** One of these is in the log of every guest that has ended. */
+const MARKS = ["Kernel panic - not syncing", "reboot: "];
+
 /** Without time stamps the trace between the two lines of a panic may be anyone's: only what ends it tells. */
 const VERY_LAST_WORDS =
   /^(?:---\[ end Kernel panic - not syncing|reboot: (?:System halted|Power down|Power off not available: System halted instead))/;
@@ -50,6 +53,8 @@ async function lastLines(path: string): Promise<string[]> {
     const { size } = await handle.stat();
     const start = Math.max(0, size - TAIL_BYTES);
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(TAIL_BYTES), 0, TAIL_BYTES, start);
+    // Most guests run: whole lines are made only where there is something to read in them.
+    if (!MARKS.some((mark) => buffer.includes(mark))) return [];
     const lines = buffer.subarray(0, bytesRead).toString("latin1").split("\n");
     // Cut in its middle, the first line may look like anything.
     return (start === 0 ? lines : lines.slice(1)).map((line) => consoleText(Buffer.from(line, "latin1")));

@@ -101,15 +101,20 @@ export async function proveVm(place: StartPlace, record: VmRecord): Promise<VmRe
 }
 
 /** Ends the VMM of a record at once, recorded or not, and removes its socket. */
-export async function endVmm(record: Pick<VmRecord, "vmm" | "controlSocket">): Promise<void> {
-  for (const identity of vmmsOf(record)) await endProcess(identity, 0);
-  await rm(record.controlSocket, { force: true });
+export async function endVmm({ vmm, controlSocket }: Startable): Promise<void> {
+  for (const identity of vmmsOf({ vmm, controlSocket })) await endProcess(identity, 0);
+  await rm(controlSocket, { force: true });
 }
 
+/** What a VMM is known by; without a phase it is looked for in any case. */
+export type Startable = Pick<VmRecord, "vmm" | "controlSocket"> & Partial<Pick<VmRecord, "phase">>;
+
 /** The VMMs of a record that live: the recorded one, else what was started and not recorded before a crash. */
-export function vmmsOf(record: Pick<VmRecord, "vmm" | "controlSocket">): ProcessIdentity[] {
-  if (record.vmm !== undefined && isAlive(record.vmm)) return [record.vmm];
-  return findByArgument(record.controlSocket);
+export function vmmsOf({ vmm, controlSocket, phase }: Startable): ProcessIdentity[] {
+  if (vmm !== undefined && isAlive(vmm)) return [vmm];
+  // Every start is recorded as `prepared` before it: hundreds of stopped VMs are not looked for among all processes.
+  if (phase === "spawned" || phase === "started" || phase === "ready") return [];
+  return findByArgument(controlSocket);
 }
 
 /** Processes started for an instance, whatever folder their control socket is in. */
