@@ -102,11 +102,16 @@ export async function checkInputs(
   notices.push(...bootNotices(vm, olds, inputs));
   notices.forEach((notice) => printOnce(withoutSecrets(notice, news, secretInputs)));
   return {
-    inputs,
+    // In an up, the engine takes no unknown value and would tell of that instead of the failures.
+    inputs: failures.length === 0 ? inputs : known(inputs),
     failures: failures.map(({ text, ...failure }) =>
       checkFailure({ ...failure, text: withoutSecrets(text, news, secretInputs) }, secretInputs),
     ),
   };
+}
+
+function known(inputs: Values): Values {
+  return Object.fromEntries(Object.entries(inputs).filter(([, value]) => !holdsUnknown(value)));
 }
 
 /** The last part of a URN: what the program calls the resource. */

@@ -249,7 +249,9 @@ export class Stack {
       .map((name) => `VM ${name}`);
     const runtime = (await readdir(this.runtime, { recursive: true, withFileTypes: true }))
       .filter((entry) => !entry.isDirectory())
-      .map((entry) => join(entry.parentPath, entry.name));
+      .map((entry) => join(entry.parentPath, entry.name))
+      // The mark of a lease that was given back stays for a while, so that nobody gives it back twice.
+      .filter((path) => !path.includes("/leases/.retired/"));
     return [...processes, ...vms, ...runtime];
   }
 
