@@ -13,8 +13,8 @@ export interface GuestOfExport {
   readonly words?: readonly string[];
   /** The kernel's processor, where it is known. */
   readonly arch?: Architecture;
-  /** Whether an initramfs of the person's own starts init, by rules of its own. */
-  readonly ownInitramfs: boolean;
+  /** The initramfs that starts init: the person's own by rules of its own, ours by those of its script; absent: the kernel does. */
+  readonly initramfs?: "own" | "generated";
 }
 
 /**
@@ -33,7 +33,10 @@ export function probeRequestOf(
 
 /** Probes an export, once per process however many roots are on it; undefined when nothing is wrong with it. */
 export async function exportFinding(place: ExportPlace, guest: GuestOfExport): Promise<Finding | undefined> {
-  const request = probeRequestOf(place, guest.words ?? [], guest.arch);
+  const request: ProbeRequest = {
+    ...probeRequestOf(place, guest.words ?? [], guest.arch),
+    startedBy: guest.initramfs === "generated" ? "initramfs" : "kernel",
+  };
   const finding = await probeOnce(request);
   if (finding.kind === "ok") return undefined;
   const aboutInit = isAboutInit(finding);
@@ -41,7 +44,7 @@ export async function exportFinding(place: ExportPlace, guest: GuestOfExport): P
   return {
     ...describe(finding, request),
     code: aboutInit ? "root-unusable" : "nfs-unreachable",
-    certain: finding.certain && !(aboutInit && guest.ownInitramfs),
+    certain: finding.certain && !(aboutInit && guest.initramfs === "own"),
   };
 }
 

@@ -30,7 +30,7 @@ export async function preflight(request: PreflightRequest): Promise<readonly Fin
   const guest = {
     words: unknown.has("kernelArgs") ? undefined : values.kernelArgs,
     arch: processor,
-    ownInitramfs: values.initramfs !== undefined || unknown.has("initramfs"),
+    initramfs: initramfsOf(request),
   };
   const backend = unknown.has("backend") ? undefined : values.backend;
   const found = await Promise.all([
@@ -38,6 +38,11 @@ export async function preflight(request: PreflightRequest): Promise<readonly Fin
     mayBoot && backend?.type === "qemu" ? hostFindings(backend, known(request, "memoryMiB")) : [],
   ]);
   return found.flat().filter((finding) => finding !== undefined);
+}
+
+function initramfsOf({ values, unknown, facts }: PreflightRequest): "own" | "generated" | undefined {
+  if (values.initramfs !== undefined || unknown.has("initramfs")) return "own";
+  return facts.generatedInitramfs === undefined ? undefined : "generated";
 }
 
 function known<Name extends InputName>(

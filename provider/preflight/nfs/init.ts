@@ -8,8 +8,11 @@ import { walk } from "./walk.js";
 /** What the kernel tries without `init=`, in its order. */
 const DEFAULT_INITS = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"] as const;
 
-/** What the kernel goes on from without a word. */
-const PASSED_OVER: ReadonlySet<Problem["kind"]> = new Set(["init-missing", "interpreter-missing"]);
+/** What is gone on from without a word. */
+const PASSED_OVER: Readonly<Record<"kernel" | "initramfs", ReadonlySet<Problem["kind"]>>> = {
+  kernel: new Set(["init-missing", "interpreter-missing"]),
+  initramfs: new Set(["init-missing"]),
+};
 
 /** A script's interpreter may be a script again, this often. */
 const MAX_SCRIPTS = 4;
@@ -23,6 +26,8 @@ export interface InitRequest {
   readonly init?: string;
   /** Without it, programs for any processor are good. */
   readonly arch?: Architecture;
+  /** Who starts init: the kernel (default), or an initramfs of ours, which knows nothing of interpreters. */
+  readonly startedBy?: "kernel" | "initramfs";
 }
 
 /**
@@ -34,13 +39,13 @@ export interface InitRequest {
 export async function findInit(
   session: NfsSession,
   root: FileNode,
-  { init, arch }: InitRequest,
+  { init, arch, startedBy = "kernel" }: InitRequest,
 ): Promise<InitProgram | Problem> {
   const tried = init === undefined ? DEFAULT_INITS : [init];
   const problems: Problem[] = [];
   for (const path of tried) {
     const result = await new Candidate(session, root, init !== undefined, arch).inspect(path);
-    if (!("kind" in result) || !PASSED_OVER.has(result.kind)) return result;
+    if (!("kind" in result) || !PASSED_OVER[startedBy].has(result.kind)) return result;
     problems.push(result);
   }
   const first = problems.find(({ kind }) => kind !== "init-missing") ?? problems[0];

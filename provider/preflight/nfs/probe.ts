@@ -15,6 +15,8 @@ export interface ProbeRequest extends NfsTarget {
   readonly init?: string;
   /** The guest's processor; without it, programs for any are good. */
   readonly arch?: Architecture;
+  /** Who starts init: the kernel (default), or an initramfs of ours, which is told apart by what it passes over. */
+  readonly startedBy?: "kernel" | "initramfs";
   /**
    * How the guest's traffic reaches the server. `user` (default): from this host's address and any source port,
    * as QEMU's user network sends it. `routed`: from an address of its own and a source port below 1024.

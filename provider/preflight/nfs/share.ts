@@ -64,7 +64,7 @@ function serverKey({ server, port, mountPort, rpcbindPort, guestNetwork, limits 
 }
 
 function exportKey(request: ProbeRequest): string {
-  return JSON.stringify([serverKey(request), request.path, request.init, request.arch]);
+  return JSON.stringify([serverKey(request), request.path, request.init, request.arch, request.startedBy]);
 }
 
 function withSignal<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -113,6 +113,10 @@ suite.skipIf(reason !== undefined)(
       expect(await probe()).toMatchObject({ kind: "init-not-executable", path: "/sbin/init", asked: false });
       await writeFile(join(root, "sbin/init"), "#!/bin/none");
       expect(await probe()).toMatchObject({ kind: "ok", init: { path: "/bin/sh" } });
+      expect(await probe({ startedBy: "initramfs" })).toMatchObject({
+        kind: "interpreter-missing",
+        path: "/sbin/init",
+      });
       await rm(join(root, "sbin/init"));
       await symlink("/bin/sh", join(root, "sbin/init"));
       expect(await probe()).toMatchObject({
