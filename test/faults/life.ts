@@ -29,6 +29,7 @@ import type { World } from "./world.js";
 
 const STEP_SECONDS = 150;
 const POLL_MILLISECONDS = 3;
+const SECOND_SPREAD_MILLISECONDS = 1500;
 
 /** What a life needs beside its world. */
 export interface Course {
@@ -113,6 +114,7 @@ export class Life {
   async #killed(operation: string, steps: readonly Step[]): Promise<string[]> {
     const { world, course } = this;
     const order = await this.#order(operation);
+    if (order === undefined) throw new Error(`${operation}: the plan is to do nothing`);
     const step = course.turn(operation, steps);
     const victim = step.hasVmm === true && course.random() < 0.25 ? "vmm" : "provider";
     const wait = Math.round(course.random() * step.spread);
@@ -134,6 +136,7 @@ export class Life {
     };
     const faults = await this.#wentWrong(operation, ended);
     await this.#write(child, ended);
+    const again = course.random() < 0.25 ? await this.#killedAgain(operation) : undefined;
     const next = await this.#again(operation, faults);
     const { seed, life } = course;
     const kill: Kill = {
@@ -145,6 +148,7 @@ export class Life {
       victim,
       how: ended.how,
       after,
+      ...(again === undefined ? {} : { again }),
       next,
       faults,
       milliseconds: Math.round(performance.now() - begun),
@@ -154,12 +158,27 @@ export class Life {
     return faults.map((fault) => `${operation} killed ${wait} ms after "${step.name}" (${victim}): ${fault}`);
   }
 
-  async #order(operation: string): Promise<Order> {
+  /** What an up (or destroy) would ask for now; undefined when there is nothing to do. */
+  async #order(operation: string): Promise<Order | undefined> {
     const { resource } = this.#stack;
-    if (operation.startsWith("delete") && resource !== undefined) return { what: "delete", resource };
-    const order = await this.#stack.plan(this.#program);
-    if (order === undefined) throw new Error(`${operation}: the plan is to do nothing`);
-    return order;
+    if (!operation.startsWith("delete")) return await this.#stack.plan(this.#program);
+    return resource === undefined ? undefined : { what: "delete", resource };
+  }
+
+  /** The next up is killed as well. @returns How long after its begin, in milliseconds; undefined when it had nothing to do. */
+  async #killedAgain(operation: string): Promise<number | undefined> {
+    const order = await this.#order(operation);
+    if (order === undefined) return undefined;
+    const child = this.#child;
+    const wait = Math.round(this.course.random() ** 2 * SECOND_SPREAD_MILLISECONDS);
+    await child.order(order);
+    while (!child.hasSaid("begin") && !child.isOver) await delay(POLL_MILLISECONDS);
+    await delay(wait);
+    const ended = await child.kill();
+    this.#child = this.#spare();
+    this.world.noteClosedFiles();
+    await this.#write(child, ended);
+    return wait;
   }
 
   async #strike(child: ProviderChild, victim: Kill["victim"]): Promise<Ended> {

@@ -21,7 +21,9 @@ export interface Kill {
     readonly leases: number;
     readonly entries: string[];
   };
-  /** What the next up did. */
+  /** The next up was killed as well, so long after its begin, in milliseconds. */
+  readonly again?: number;
+  /** What the up after it did. */
   readonly next: string;
   /** What was wrong in the end; empty when nothing was. */
   readonly faults: string[];
