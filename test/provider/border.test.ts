@@ -3,8 +3,8 @@ import { atBorder } from "../../provider/border.js";
 import { MicroVmError } from "../../provider/errors.js";
 
 /** What the dynamic provider host prints of an error that check, diff, read or delete throws. */
-const printed = async (error: unknown): Promise<string> => {
-  const fails = (): Promise<never> => Promise.reject(error);
+const printed = async (reason: unknown): Promise<string> => {
+  const fails = (): Promise<never> => Promise.reject(reason);
   try {
     await atBorder(fails)();
   } catch (caught) {
