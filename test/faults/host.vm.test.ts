@@ -122,6 +122,7 @@ describe.skipIf(reason !== undefined)(title, () => {
     await expect(stack.refresh()).rejects.toThrow(/is not there.*microvm forget vm-faults/);
     expect(await stack.up(world.program())).toBe("nothing");
     await forget(world.stateDirectory, world.vmName, () => undefined);
+    expect(await stack.plan(world.program())).toMatchObject({ what: "replace" });
     expect(await stack.refresh()).toBeUndefined();
     // The engine drops it from the state.
     const next = new Stack();

@@ -74,9 +74,9 @@ export class Life {
   }
 
   #nextChange(): (typeof CHANGES)[number] {
-    const { life, hasGuest } = this.course;
+    const { random, hasGuest } = this.course;
     const changes = hasGuest ? CHANGES : (["forward", "grow"] as const);
-    return changes[life % changes.length] ?? "forward";
+    return changes[Math.floor(random() * changes.length)] ?? "forward";
   }
 
   async #change(change: (typeof CHANGES)[number]): Promise<string[]> {

@@ -265,6 +265,8 @@ describe("a VM that is not as it was left", () => {
     ["gone", "running", "replace"],
     ["gone", "stopped", "replace"],
     ["damaged", "running", "replace"],
+    ["unproved", "running", "update"],
+    ["unproved", "paused", "update"],
     ["stopped", "running", "update"],
     ["paused", "running", "update"],
     ["running", "paused", "update"],
