@@ -38,6 +38,11 @@ export const noticeKinds = {
     cause: "Inputs are not known before something else in the program is made.",
     remedy: "Nothing has to be done: the up checks it as soon as they are known.",
   },
+  "initramfs-made": {
+    text: "{vm}: kernel: boots with an initramfs made from its modules, since {lacks}",
+    cause: "The kernel cannot reach this root by itself, and its modules can.",
+    remedy: "Nothing has to be done: a kernel with these options built in boots without it, and faster.",
+  },
   "kernel-remark": {
     text: "{vm}: kernel: {remark}",
     cause: "The kernel boots, and lacks something that will be missed later.",

@@ -186,6 +186,10 @@ async function kernelFacts(
           optionalModules: verdict.optionalModules,
           cacheDirectory: join(before.stateDirectory, ".cache"),
         });
+        if (!isQuiet && verdict.because.length > 0) {
+          const lacks = verdict.because.map(({ option, is }) => `${option} is ${is}`).join(", ");
+          notices.push(noticeText("initramfs-made", { vm, lacks }));
+        }
         return {
           processor,
           facts: { initramfsSha256: made.sha256, generatedInitramfs: made.path },

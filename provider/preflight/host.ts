@@ -156,9 +156,11 @@ async function findBinary(binary: string | undefined, env: NodeJS.ProcessEnv): P
   if (named !== undefined && named !== "") {
     const path = await onPath(named, env);
     if (path !== undefined) return path;
-    throw new MicroVmError("host-unusable", `expected a program that can be run, found ${shown(named)}`, {
-      input,
-    });
+    throw new MicroVmError(
+      "host-unusable",
+      `expected a program that can be run, found ${shown(named)}. Correct the path, or leave it out to use ${BINARY} on PATH`,
+      { input },
+    );
   }
   const path = await onPath(BINARY, env);
   if (path !== undefined) return path;
