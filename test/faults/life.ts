@@ -206,9 +206,12 @@ export class Life {
     const { world } = this;
     try {
       if (operation.startsWith("delete")) {
+        // A person may also go on with an up: what the delete has left of the VM is replaced.
+        const isWanted = this.#stack.resource !== undefined && this.course.random() < 0.3;
+        const then = isWanted ? `${await this.#stack.up(this.#program)}, destroy` : "destroy";
         await this.#stack.destroy();
         faults.push(...(await world.faults({ resource: undefined, state: "gone", ports: [] })));
-        return "destroy";
+        return then;
       }
       const then = await this.#stack.up(this.#program);
       const state = this.#program["powerState"] as "running" | "paused" | "stopped";

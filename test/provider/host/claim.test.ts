@@ -204,6 +204,22 @@ describe("claiming a name", () => {
   });
 });
 
+describe("a name of which a VMM outlived the record", () => {
+  it("is not given away: two guests would share a root; the process is named, and nothing is left", async () => {
+    const state = await temporaryFolder();
+    const stray = startVmm(vmPaths(state, "web").kernel);
+    const other = startVmm(vmPaths(state, "web2").kernel);
+    const claim = claimName(state, sampleRecord(), sampleWork());
+    await expect(claim).rejects.toMatchObject({ code: "name-taken", input: "vmName" });
+    await expect(claim).rejects.toThrow(`end it with \`kill ${stray.pid}\``);
+    expect(await entries(state)).toEqual([]);
+    expect(isAlive(stray) && isAlive(other)).toBe(true);
+    process.kill(stray.pid, "SIGKILL");
+    await expect.poll(() => isAlive(stray)).toBe(false);
+    await claimName(state, sampleRecord(), sampleWork());
+  });
+});
+
 describe("reclaiming the VM of an interrupted create", () => {
   it("ends the recorded VMM, keeps the disks in .lost, gives back the socket, and says so", async () => {
     const state = await temporaryFolder();

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 
 import { claimName } from "../../../provider/host/claim.js";
-import { releaseLease, releaseLeases, takeLease } from "../../../provider/host/lease.js";
+import { keepLeases, releaseLease, releaseLeases, takeLease } from "../../../provider/host/lease.js";
 import type { LeaseHolder, PortLease } from "../../../provider/host/lease.js";
 import { vmPaths } from "../../../provider/host/paths.js";
 import { removeVmDirectory } from "../../../provider/host/remove.js";
@@ -80,6 +80,18 @@ describe("a lease of a port", () => {
       await releaseLease(lease, web.instance, env);
       expect(await held()).toEqual([]);
     }
+  });
+
+  it("is given back with all others of the VM but those that it keeps", async () => {
+    const { env, vm, held } = await host();
+    const [web, db] = [await vm("web"), await vm("db")];
+    const [kept, dropped, foreign] = [await tcp(), await tcp(), await tcp()];
+    await takeLease(kept, web, env);
+    await takeLease(dropped, web, env);
+    await takeLease(foreign, db, env);
+    await keepLeases(web.instance, [kept, foreign], env);
+    const left = [kept, foreign].map(({ port }) => `tcp-${port}/127.0.0.1`);
+    expect(new Set(await held())).toEqual(new Set(left));
   });
 
   it("does not stand in the way of another address, protocol or port", async () => {
