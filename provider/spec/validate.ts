@@ -79,7 +79,15 @@ export function validateInputs(
 
 /** A name as it stands, unless it would break the line in which it is shown. */
 function shownName(name: string): string {
-  return /^[\w-]+$/.test(name) ? name : quoted(name);
+  return /^[\w-]{1,64}$/.test(name) ? name : shownKey(name);
+}
+
+/** More of a name, or more names, would only push the rest of the message off the screen. */
+const SHOWN_KEY_LENGTH = 80;
+const SHOWN_KEYS = 5;
+
+function shownKey(name: string): string {
+  return quoted(name.length > SHOWN_KEY_LENGTH ? `${name.slice(0, SHOWN_KEY_LENGTH)}…` : name);
 }
 
 /** The part of a zod issue that is read here. */
@@ -107,8 +115,10 @@ function firstOfEachPath(issues: readonly Issue[]): Issue[] {
 function failureOf(name: InputName, value: unknown, issue: Issue, secret: boolean): Failure {
   const input = [name, ...issue.path].map(String).join(".");
   if (issue.code === "unrecognized_keys") {
-    const fields = issue.keys?.map((key) => quoted(key)) ?? [];
-    const which = `${fields.length === 1 ? "field" : "fields"} ${fields.join(", ")}`;
+    const keys = issue.keys ?? [];
+    const more = keys.length > SHOWN_KEYS ? ` and ${keys.length - SHOWN_KEYS} more` : "";
+    const fields = keys.slice(0, SHOWN_KEYS).map(shownKey).join(", ");
+    const which = `${keys.length === 1 ? "field" : "fields"} ${fields}${more}`;
     return { input, text: `expected ${issue.message}, got the unknown ${which}` };
   }
   const found = secret ? "a secret value" : shown(valueAt(value, issue.path));

@@ -162,6 +162,7 @@ async function checked(olds: Values, news: Values): Promise<Values | undefined> 
     expect(name, reason).toBeDefined();
     expect(reason).toMatch(CODE);
     expect(reason).not.toMatch(STACK_TRACE);
+    expect(reason.length).toBeLessThan(1000);
     expect(property === "" ? secret.has(reason.split(/[.:]/)[0] ?? "") : true, reason).toBe(true);
     refusals.set(name ?? "", (refusals.get(name ?? "") ?? 0) + 1);
   }

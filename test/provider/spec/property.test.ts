@@ -20,7 +20,10 @@ const STATE = "/home/me/.local/state/pulumi-microvm";
 /** Whether what a failure begins with is an input that there is, or one that was given. */
 function isNamed(input: string, inputs: Inputs): boolean {
   const name = input.startsWith('"') ? (JSON.parse(input) as string) : (input.split(".")[0] ?? "");
-  return Object.hasOwn(schemas, name) || Object.hasOwn(inputs, name);
+  if (Object.hasOwn(schemas, name) || Object.hasOwn(inputs, name)) return true;
+  // A name that is too long to show is cut.
+  const shownPart = name.replace(/…$/, "");
+  return shownPart !== name && Object.keys(inputs).some((given) => given.startsWith(shownPart));
 }
 
 /** What is booted from inputs; undefined when they are refused, each time by a name that a person can find. */
