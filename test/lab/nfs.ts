@@ -49,6 +49,8 @@ export interface NfsServer {
 
 const READY_SECONDS = 20;
 const STOP_SECONDS = 10;
+/** ganesha goes on without an export that it cannot make. */
+const NOT_EXPORTED = "Could not create export";
 
 /** Why no server can be started here, as the reason of a skipped test; undefined when one can. */
 export function whyNoNfsServer(): string | undefined {
@@ -107,9 +109,14 @@ async function startOnce(options: NfsServerOptions): Promise<NfsServer> {
     (await log()).includes("NFS SERVER INITIALIZED") &&
     (await answers(nfsPort, 100003)) &&
     (await answers(mountPort, 100005));
-  while (!(await isUp())) {
-    if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) {
-      const tail = (await log()).trimEnd().split("\n").slice(-8).join("\n");
+  while (!(await isUp()) || (await log()).includes(NOT_EXPORTED)) {
+    if (
+      (await log()).includes(NOT_EXPORTED) ||
+      child.exitCode !== null ||
+      child.signalCode !== null ||
+      Date.now() > deadline
+    ) {
+      const tail = (await log()).trimEnd().split("\n").filter(isComplaint).slice(-8).join("\n");
       await end("SIGKILL");
       throw new Error(`nfs-ganesha did not come up:\n${stderr}${tail}`);
     }
@@ -119,12 +126,23 @@ async function startOnce(options: NfsServerOptions): Promise<NfsServer> {
   return { nfsPort, mountPort, pid: child.pid, log, stop: () => end("SIGTERM"), kill: () => end("SIGKILL") };
 }
 
+/** Whether a line of ganesha's log is more than an account of what it does. */
+function isComplaint(line: string): boolean {
+  return !line.includes(" :EVENT :");
+}
+
 const dieWithParent = ["--pdeathsig", "KILL"];
 
 // rpcbind drops its rights, and with them its parent-death signal: so it lives in a process namespace whose first process keeps it.
 const START = `
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/rpcbind
+# ganesha reads the mounts from there; a system that has never booted may lack it.
+if [ ! -e /etc/mtab ]; then
+  mkdir /run/etc /run/work
+  mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/work overlay /etc
+  ln -s /proc/self/mounts /etc/mtab
+fi
 setpriv --pdeathsig KILL unshare --net --pid --fork --kill-child sh -c 'rpcbind -f -w & wait' &
 tries=0
 until [ -S /run/rpcbind.sock ]; do
