@@ -76,7 +76,7 @@ async function latenessOf({ outs, returnedAt }: Created): Promise<number> {
   return Math.round(returnedAt - mtimeMs);
 }
 
-/** The same program with the same arguments, and a wait for the same line. */
+/** The same program with the same arguments, and a wait for the same line; tail looks every 20 ms where inotify does not serve. */
 async function writeScript(folder: string, { outs }: Created): Promise<void> {
   const [program = "", ...args] = (await readFile(`/proc/${outs.pid}/cmdline`, "utf8"))
     .split("\0")
@@ -96,7 +96,7 @@ async function writeScript(folder: string, { outs }: Created): Promise<void> {
 ${[program, ...mine].map(quoted).join(" ")} &
 qemu=$!
 echo $qemu > ${quoted(join(folder, "pid"))}
-grep -qm1 '^${READY}' <(exec tail -n +1 -F --pid=$qemu ${quoted(log)} 2>/dev/null)
+grep -qm1 '^${READY}' <(exec tail -n +1 -s 0.02 -F --pid=$qemu ${quoted(log)} 2>/dev/null)
 `;
   await writeFile(join(folder, "boot.sh"), text);
 }
