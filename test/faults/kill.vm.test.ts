@@ -27,12 +27,13 @@ const title = `killed at any step (${kills} times, seed ${seed})${reason === und
 describe.skipIf(reason !== undefined)(title, () => {
   const random = randomFrom(seed);
   const report = new Report(seed);
-  const turns = new Map<string, number>();
-  /** Every step has its turn; which is the first is up to chance. */
+  const waiting = new Map<string, Step[]>();
+  /** Every step of an operation has its turn before any has the next, in random order. */
   const turn = (operation: string, steps: readonly Step[]): Step => {
-    const next = turns.get(operation) ?? Math.floor(random() * steps.length);
-    turns.set(operation, next + 1);
-    const step = steps[next % steps.length];
+    const left = waiting.get(operation) ?? [];
+    if (left.length === 0) left.push(...steps);
+    waiting.set(operation, left);
+    const [step] = left.splice(Math.floor(random() * left.length), 1);
     if (step === undefined) throw new Error(`${operation} has no steps`);
     return step;
   };
