@@ -15,10 +15,14 @@ const work = {
   },
 };
 
-process.on("message", async ({ method, ...request }) => {
+async function answer({ method, ...request }) {
   try {
     process.send({ answer: await work[method](request) });
   } catch (error) {
     process.send({ error: String(error.stack ?? error) });
   }
+}
+
+process.on("message", (request) => {
+  void answer(request);
 });

@@ -3,9 +3,9 @@
  * nothing and answers at once. All else of the provider is as it is shipped.
  */
 
-const { join } = require("node:path");
+const path = require("node:path");
 
-const backends = join(__dirname, "../../dist/provider/backends/index.js");
+const backends = path.join(__dirname, "../../dist/provider/backends/index.js");
 const load = require.extensions[".js"];
 
 const outputs = (stateDirectory, state) => ({
@@ -14,7 +14,7 @@ const outputs = (stateDirectory, state) => ({
   guestIp: "10.0.2.15",
   hostId: "0".repeat(32),
   stateDirectory,
-  consoleLog: join(stateDirectory, "still/console.log"),
+  consoleLog: path.join(stateDirectory, "still/console.log"),
   accelerator: "tcg",
   pid: 1,
 });
