@@ -215,9 +215,19 @@ function refuseOutputs(name: string, args: object): void {
 function ownerOf(name: string, parent: pulumi.Resource | undefined): pulumi.Input<object> {
   return {
     organization: organization(),
-    urn: pulumi.createUrn(name, MicroVm.type, parent),
+    urn: urnOf(name, parent),
     program: realpathSync(process.cwd()),
   };
+}
+
+/**
+ * A plain promise: createUrn's Output depends on the parent, and whatever depends on a component waits for all its children, so
+ * that two VMs of one component would wait for each other.
+ */
+function urnOf(name: string, parent: pulumi.Resource | undefined): Promise<string> {
+  return new Promise((resolve) => {
+    pulumi.createUrn(name, MicroVm.type, parent).apply(resolve);
+  });
 }
 
 /** A program that is tested with Pulumi's mocks may have no organization, and getOrganization then throws. */
