@@ -5,6 +5,9 @@ import { type ErrorCode, MicroVmError } from "../../errors.js";
 
 /** How many lines of the console a failure shows. */
 export const SHOWN_LINES = 20;
+/** How many are looked at: the registers and the call trace of a panic fill more than what is shown. */
+const READ_LINES = 200;
+const PANIC = "Kernel panic - not syncing";
 
 /** The logs of one start, absolute paths. */
 export interface Logs {
@@ -30,13 +33,19 @@ export async function bootError(failure: Failure, logs: Logs): Promise<MicroVmEr
     const said = (await lastConsoleLines(logs.vmmLog, SHOWN_LINES)).filter((line) => line !== "");
     if (said.length > 0) blocks.push(`What the hypervisor printed:\n${quoted(said)}`);
   }
-  const lines = await lastConsoleLines(logs.consoleLog, SHOWN_LINES);
+  const lines = upToPanic(await lastConsoleLines(logs.consoleLog, READ_LINES)).slice(-SHOWN_LINES);
   blocks.push(
     lines.length === 0
       ? "The guest's console is empty."
       : `The last ${lines.length} lines of the guest's console:\n${quoted(lines)}`,
   );
   return new MicroVmError(failure.code, blocks.join("\n"), { input: failure.input });
+}
+
+/** What led to a panic tells more than the kernel's call trace behind it. */
+function upToPanic(lines: readonly string[]): readonly string[] {
+  const panic = lines.findLastIndex((line) => line.includes(PANIC));
+  return panic === -1 ? lines : lines.slice(0, panic + 1);
 }
 
 function sentence(text: string): string {
