@@ -24,7 +24,7 @@ export default defineConfig({
           include: slow,
           globalSetup: "./test/lab/setup.ts",
           maxWorkers: Math.max(2, Math.floor(availableParallelism() / 2)),
-          testTimeout: 180_000,
+          testTimeout: 300_000,
           hookTimeout: 120_000,
           sequence: { groupOrder: 1 },
         },

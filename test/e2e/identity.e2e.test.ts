@@ -1,7 +1,8 @@
 import { rename, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Stack } from "../lab/engine.js";
+import { mustRun } from "../lab/run-process.js";
 import {
   type Args,
   expectFailure,
@@ -16,6 +17,9 @@ import {
 } from "./scene.js";
 
 const reason = whyNoGuest();
+
+/** The command, as it is built. */
+const MICROVM = resolve(__dirname, "../../dist/provider/cli/microvm.js");
 
 /** What a VM is called and whose it is does not depend on whether it runs: nothing is booted here. */
 describe.skipIf(reason !== undefined)(suiteName("whose VM it is", reason), () => {
@@ -95,7 +99,15 @@ new MicroVm("renamed", args, { parent: east, aliases: [{ name: "vm", parent: wes
 
     it("is as before once it is back", async () => {
       expectSuccess(await stack.up("--refresh", "--expect-no-changes"));
+    });
+
+    it("is given up by microvm forget, and destroy then goes through", async () => {
+      await writeFile(file(), `${"0".repeat(32)}\n`);
+      const { vmName } = await theVm(stack);
+      const env = { ...process.env, XDG_STATE_HOME: join(stack.folder, "state") };
+      await mustRun(process.execPath, [MICROVM, "forget", vmName], { env });
       expectSuccess(await stack.destroy());
+      expect(await stack.resources()).toEqual([]);
       expect(await stack.leftovers()).toEqual([]);
     });
   });
@@ -124,7 +136,16 @@ new MicroVm("renamed", args, { parent: east, aliases: [{ name: "vm", parent: wes
     // What the loser's destroy takes away is not the winner's.
     expectSuccess(await loser.destroy());
     expectSuccess(await winner.up("--expect-no-changes"));
+    // Looking at it is no ownership either.
+    const { id } = await theVm(winner);
+    await loser.writeProgram({
+      "index.js": programOf({}, `exports.state = MicroVm.get("theirs", ${JSON.stringify(id)}).state;`),
+    });
+    expectSuccess(await loser.up());
+    expect(await loser.outputs()).toEqual({ state: "stopped" });
+    expectSuccess(await loser.destroy());
     expectSuccess(await winner.destroy());
+    await loser.writeProgram({ "index.js": program });
     expectSuccess(await loser.up());
     expectSuccess(await loser.destroy());
   });

@@ -1,8 +1,10 @@
 import { rm } from "node:fs/promises";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Stack } from "../lab/engine.js";
 import {
+  expectFailure,
   expectSuccess,
   forwardPort,
   programOf,
@@ -116,6 +118,14 @@ describe.skipIf(reason !== undefined)(suiteName("the life of a VM", reason), () 
     expectSuccess(refreshed);
     expect(refreshed.output).toMatch(/state *: "running" => "stopped"/);
     expect(await vmms(stack)).toEqual([]);
+
+    const intruder = createServer().listen(port, "127.0.0.1");
+    const blocked = await stack.up();
+    intruder.close();
+    expectFailure(blocked);
+    expect(blocked.output).toMatch(
+      new RegExp(`portForwards: port ${port}/tcp .*is in use by another program`),
+    );
 
     expectSuccess(await stack.up());
     const repaired = await theVm(stack);

@@ -35,8 +35,11 @@ describe.skipIf(reason !== undefined)(suiteName("replacing a VM", reason), () =>
     await makeDiskImage(scene.root("blue"), image);
     // Nothing boots here, so a server that is not there does no harm.
     const base = scene.args("blue", { powerState: "stopped", preflight: "off" });
-    const own = (name: string): Args => (name === "kernel-content" ? { ...base, kernel } : base);
-    const cases: Record<string, { change: Args; op?: string; reasons?: readonly string[] }> = {
+    const own = (name: string): Args => (/kernel/.test(name) ? { ...base, kernel } : base);
+    const cases: Record<
+      string,
+      { change: Args; options?: string; op?: string; reasons?: readonly string[] }
+    > = {
       "other-server": { change: { nfsServer: "192.0.2.10" }, reasons: ["nfsServer", "cmdline"] },
       "other-port": { change: { nfsPort: await forwardPort() }, reasons: ["nfsPort", "cmdline"] },
       "other-path": { change: { nfsPath: scene.root("green") }, reasons: ["nfsPath", "cmdline"] },
@@ -47,10 +50,20 @@ describe.skipIf(reason !== undefined)(suiteName("replacing a VM", reason), () =>
       "kernel-content": { change: {}, reasons: ["kernelSha256"] },
       "server-alias": { change: { nfsServer: "localhost" }, op: "same" },
       "default-spelled-out": { change: { nfsOptions: "rsize=1048576,wsize=1048576", vcpus: 1 }, op: "same" },
+      "ignored-path": {
+        change: { nfsPath: scene.root("green") },
+        options: '{ ignoreChanges: ["nfsPath"] }',
+        op: "same",
+      },
+      "ignored-kernel": { change: {}, options: '{ ignoreChanges: ["kernelSha256"] }', op: "same" },
       "other-wait": { change: { readiness: { timeoutSeconds: 60 } }, op: "update" },
     };
     const program = (args: (name: string) => Args): string =>
-      programOf(Object.fromEntries(Object.keys(cases).map((name) => [name, { args: args(name) }])));
+      programOf(
+        Object.fromEntries(
+          Object.entries(cases).map(([name, { options }]) => [name, { args: args(name), options }]),
+        ),
+      );
     const stack = await scene.stack(program(own));
     expectSuccess(await stack.up());
 

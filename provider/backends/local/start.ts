@@ -6,6 +6,7 @@ import { claimOf } from "../../console/evidence.js";
 import { MicroVmError, systemCodeOf } from "../../errors.js";
 import { growFileSystem } from "../../host/disk.js";
 import { type VmPaths, vmPaths } from "../../host/paths.js";
+import { assertPortFree } from "../../host/port.js";
 import { endProcess, findByArgument, isAlive, type ProcessIdentity } from "../../host/process.js";
 import { type VmRecord, writeRecord } from "../../host/record.js";
 import { socketName } from "../../host/runtime-directory.js";
@@ -39,11 +40,15 @@ export function fileSizeLimitMiB(statefulDiskMiB: number): number {
  *
  * @param record Phase `prepared`, no VMM.
  * @returns The record, phase `ready`, with the running VMM, once the guest has proved its root.
- * @throws MicroVmError as {@link untilProved}, `vmm-failed` or `host-unusable`; the VMM that was started has ended then.
+ * @throws MicroVmError as {@link untilProved}, `vmm-failed`, `port-taken` or `host-unusable`; the VMM that was started has ended then.
  */
 export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRecord> {
   const { stateDirectory, program, work } = place;
   const paths = vmPaths(stateDirectory, record.vmName);
+  // Another program may have taken a port while the VM was off, and a VMM's own words for it name no input.
+  for (const { protocol, hostAddress, hostPort } of record.boot.portForwards) {
+    await assertPortFree(protocol, hostAddress, hostPort);
+  }
   await keepOldConsole(paths);
   await rm(record.controlSocket, { force: true });
   if (record.boot.statefulDiskMiB > 0) {
