@@ -54,9 +54,9 @@ export interface Evidence {
  * How long the console must stay free of a panic after init was started, in milliseconds: 500, or a fifth of the boot so far if that is
  * more. An emulated guest on a busy host is slow to fail, too.
  */
-const CALM = { least: 500, most: Infinity, share: 0.2 };
+const CALM = { least: 500, share: 0.2 };
 /** The same after the first output of user space: an init that gives up prints why, and the panic follows. */
-const CALM_AFTER_OUTPUT = { least: 200, most: 500, share: 0.05 };
+const CALM_AFTER_OUTPUT = { least: 500, share: 0.1 };
 /** How long an unfinished line must stand to be read as one (a login prompt has no line end), in milliseconds. */
 export const TAIL_MILLISECONDS = 50;
 
@@ -204,7 +204,7 @@ function signed(state: Evidence, now: number): Evidence {
 
 function calmFrom({ begunAt }: Evidence, calm: typeof CALM, now: number): number {
   const share = calm.share * (now - (begunAt ?? now));
-  return now + Math.min(calm.most, Math.max(calm.least, share));
+  return now + Math.max(calm.least, share);
 }
 
 /** Whether a line says that the named root was mounted, or another one. */
