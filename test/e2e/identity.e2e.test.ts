@@ -1,4 +1,4 @@
-import { rename, writeFile } from "node:fs/promises";
+import { rename, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Stack } from "../lab/engine.js";
@@ -93,6 +93,8 @@ new MicroVm("renamed", args, { parent: east, aliases: [{ name: "vm", parent: wes
       try {
         await expectHandsOff();
       } finally {
+        // The preview has cached an initramfs.
+        await rm(stack.stateDirectory, { recursive: true, force: true });
         await rename(aside, stack.stateDirectory);
       }
     });
