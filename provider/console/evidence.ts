@@ -56,7 +56,7 @@ export interface Evidence {
  */
 const CALM = { least: 500, share: 0.2 };
 /** The same after the first output of user space: an init that gives up prints why, and the panic follows. */
-const CALM_AFTER_OUTPUT = { least: 500, share: 0.1 };
+const CALM_AFTER_OUTPUT = { least: 2000, share: 0.2 };
 /** How long an unfinished line must stand to be read as one (a login prompt has no line end), in milliseconds. */
 export const TAIL_MILLISECONDS = 50;
 
