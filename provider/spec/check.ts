@@ -37,19 +37,7 @@ export interface SpecResult {
 }
 
 /** Inputs whose value ends up in the kernel command line or the list of disks, which state shows in clear. */
-const shownInClear: readonly InputName[] = [
-  "vmName",
-  "useNfsRoot",
-  "nfsServer",
-  "nfsPort",
-  "nfsPath",
-  "nfsMountPort",
-  "nfsOptions",
-  "kernelArgs",
-  "ip",
-  "entryPoint",
-  "rootfs",
-];
+const shownInClear: readonly InputName[] = ["vmName", ...rootInputs, "kernelArgs", "ip", "entryPoint"];
 
 /** Inputs that decide the command line and the disks. */
 const bootInputs: readonly InputName[] = [...shownInClear, "kernel", "initramfs", "vcpus", "statefulDiskMiB"];
