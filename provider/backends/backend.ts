@@ -50,8 +50,17 @@ export interface QemuBackend {
   readonly binary?: string;
 }
 
+/** How the `cloud-hypervisor` back end runs its VMM. */
+export interface CloudHypervisorBackend {
+  readonly type: "cloud-hypervisor";
+  /** Program to run; by default `CLOUD_HYPERVISOR`, else `cloud-hypervisor` on PATH. */
+  readonly binary?: string;
+  /** API socket of a VMM that someone else started and keeps running: then its process and network are theirs. */
+  readonly apiSocket?: string;
+}
+
 /** Back ends that are implemented. */
-export type BackendOptions = QemuBackend;
+export type BackendOptions = QemuBackend | CloudHypervisorBackend;
 
 /** What the spec says of a VM beside its boot configuration. */
 export interface VmSettings {

@@ -37,10 +37,8 @@ export interface PortForward {
   readonly hostAddress: string;
 }
 
-/** The link between the guest's only network interface and the host, as the guest sees it. */
-export interface GuestLink {
-  /** `user`: QEMU's user network. */
-  readonly kind: "user";
+/** What every kind of link has: the guest's place on it. */
+interface LinkAddresses {
   /** IPv4 address of the guest. */
   readonly guestAddress: string;
   /** IPv4 address of the host on this link, and the guest's gateway. */
@@ -49,6 +47,34 @@ export interface GuestLink {
   readonly prefixLength?: number;
   /** IPv4 addresses of name servers that answer on this link. */
   readonly nameServers: readonly string[];
+}
+
+/** QEMU's user network. */
+export interface UserLink extends LinkAddresses {
+  readonly kind: "user";
+}
+
+/** A tap of the host on a bridge. */
+export interface TapLink extends LinkAddresses {
+  readonly kind: "tap";
+  /** Name of the bridge that the tap is on; its address is `gatewayAddress`. */
+  readonly bridge: string;
+  /** An existing tap, used and left as it is; absent for one of our own, named by {@link tapNameOf}. */
+  readonly tap?: string;
+  /** Hardware address of the guest's interface: `02:11:22:33:44:55`. */
+  readonly mac: string;
+}
+
+/** The link between the guest's only network interface and the host, as the guest sees it. */
+export type GuestLink = UserLink | TapLink;
+
+/**
+ * Name of a VM's own tap: `mvm` and 12 hex digits of the instance (an interface name has at most 15 characters, IFNAMSIZ).
+ *
+ * @param instance 16 hex digits.
+ */
+export function tapNameOf(instance: string): string {
+  return `mvm${instance.slice(0, 12)}`;
 }
 
 /** What the guest's root is, once every default is known. */
@@ -80,6 +106,10 @@ export interface BootConfiguration {
   readonly portForwards: readonly PortForward[];
   readonly vcpus: number;
   readonly memoryMiB: number;
+  /** vCPUs that the VM can grow to while it runs; absent where it cannot. At least `vcpus`. */
+  readonly maxVcpus?: number;
+  /** Memory that the VM can grow to while it runs; absent where it cannot. At least `memoryMiB`. */
+  readonly maxMemoryMiB?: number;
 }
 
 /** What the world had to tell before a boot configuration could be made; the preview shows these values too. */
@@ -127,5 +157,7 @@ export function bootConfiguration(spec: Spec, facts: BootFacts): BootConfigurati
     portForwards: spec.portForwards,
     vcpus: spec.vcpus,
     memoryMiB: spec.memoryMiB,
+    ...(spec.maxVcpus === undefined ? {} : { maxVcpus: spec.maxVcpus }),
+    ...(spec.maxMemoryMiB === undefined ? {} : { maxMemoryMiB: spec.maxMemoryMiB }),
   };
 }

@@ -55,6 +55,13 @@ const processIdentity = z.looseObject({
   bootId: z.string(),
 });
 
+const linkAddresses = {
+  guestAddress: z.string(),
+  gatewayAddress: z.string(),
+  prefixLength: z.number().int().optional(),
+  nameServers: z.array(z.string()),
+};
+
 const bootConfiguration: z.ZodType<BootConfiguration> = z.looseObject({
   kernel: z.looseObject(bootFile),
   initramfs: z.looseObject({ ...bootFile, generated: z.boolean() }).optional(),
@@ -74,13 +81,16 @@ const bootConfiguration: z.ZodType<BootConfiguration> = z.looseObject({
     z.looseObject({ path: z.string(), readonly: z.literal(true).optional(), numQueues: z.number().int() }),
   ),
   statefulDiskMiB: z.number().int(),
-  link: z.looseObject({
-    kind: z.literal("user"),
-    guestAddress: z.string(),
-    gatewayAddress: z.string(),
-    prefixLength: z.number().int().optional(),
-    nameServers: z.array(z.string()),
-  }),
+  link: z.discriminatedUnion("kind", [
+    z.looseObject({ kind: z.literal("user"), ...linkAddresses }),
+    z.looseObject({
+      kind: z.literal("tap"),
+      bridge: z.string(),
+      tap: z.string().optional(),
+      mac: z.string(),
+      ...linkAddresses,
+    }),
+  ]),
   portForwards: z.array(
     z.looseObject({
       hostPort: port,
@@ -91,15 +101,24 @@ const bootConfiguration: z.ZodType<BootConfiguration> = z.looseObject({
   ),
   vcpus: z.number().int(),
   memoryMiB: z.number().int(),
+  maxVcpus: z.number().int().optional(),
+  maxMemoryMiB: z.number().int().optional(),
 });
 
 const settings: z.ZodType<VmSettings> = z.looseObject({
-  backend: z.looseObject({
-    type: z.literal("qemu"),
-    machine: z.enum(["q35", "microvm"]),
-    accelerator: z.enum(["auto", "kvm", "tcg"]),
-    binary: z.string().optional(),
-  }),
+  backend: z.discriminatedUnion("type", [
+    z.looseObject({
+      type: z.literal("qemu"),
+      machine: z.enum(["q35", "microvm"]),
+      accelerator: z.enum(["auto", "kvm", "tcg"]),
+      binary: z.string().optional(),
+    }),
+    z.looseObject({
+      type: z.literal("cloud-hypervisor"),
+      binary: z.string().optional(),
+      apiSocket: z.string().optional(),
+    }),
+  ]),
   powerState: z.enum(["running", "paused", "stopped"]),
   readiness: z.looseObject({ timeoutSeconds: z.number(), console: z.string().optional() }),
   shutdownTimeoutSeconds: z.number(),

@@ -5,6 +5,7 @@
 
 import { isDeepStrictEqual } from "node:util";
 import { seenFromGuest, guestLink } from "../boot/network.js";
+import type { BackendOptions } from "../backends/backend.js";
 import { defaults } from "../spec/defaults.js";
 import type { DerivedInputs } from "../spec/checked.js";
 import type { InputName } from "../spec/schema.js";
@@ -12,9 +13,10 @@ import type { InputName } from "../spec/schema.js";
 /**
  * What a change does. `replace`: the VM goes and a new one comes. `update`: the VM is changed in place.
  * `settings`: the resource is updated, the VM untouched. `grow`: larger is an update, smaller an error.
+ * `resize`: up to the maximum that the VM was made with an update, else a replace.
  * `none`: the value is a source of others, which are compared themselves. `unsupported`: an error when set.
  */
-export type Policy = "replace" | "update" | "settings" | "grow" | "none" | "unsupported";
+export type Policy = "replace" | "update" | "settings" | "grow" | "resize" | "none" | "unsupported";
 
 /** Names of what is compared between two checked inputs. */
 export type FieldName = InputName | keyof DerivedInputs;
@@ -28,7 +30,7 @@ export interface Field {
   /** How the README shows what an absent input counts as; absent for "none". */
   readonly default?: string;
   /** What a change does, on the back ends of this release. */
-  readonly change: { readonly qemu: Policy };
+  readonly change: Readonly<Record<BackendOptions["type"], Policy>>;
   /** What an old value that is absent counts as (an output that was left out, state of an older release); by default nothing. */
   readonly absent?: unknown;
   /** Whether two values that differ mean the same, given all old and new values. */
@@ -38,148 +40,150 @@ export interface Field {
 /** Values of checked inputs or outputs, by name. */
 export type Values = Readonly<Record<string, unknown>>;
 
+const both = (policy: Policy): Field["change"] => ({ qemu: policy, "cloud-hypervisor": policy });
+
 /** The public inputs, in the README's order. */
 export const fields: Readonly<Record<InputName, Field>> = {
   vmName: {
     meaning: "Name of the VM, unique on the host: one DNS label.",
     type: "string",
     default: "the resource's name and 8 hex digits",
-    change: { qemu: "replace" },
+    change: both("replace"),
   },
   kernel: {
     meaning: "Absolute path of a kernel image on this host; its content counts, not its path.",
     type: "string",
-    change: { qemu: "none" },
+    change: both("none"),
   },
   initramfs: {
     meaning: "Absolute path of an initramfs; one is made when the kernel has NFS or virtio only as modules.",
     type: "string",
-    change: { qemu: "none" },
+    change: both("none"),
   },
   useNfsRoot: {
     meaning: "Whether the root file system is mounted over NFS.",
     type: "boolean",
     default: "`false`",
-    change: { qemu: "replace" },
+    change: both("replace"),
   },
   nfsServer: {
     meaning: "Host name or IPv4 address of the NFS server; a loopback address means this host.",
     type: "string",
-    change: { qemu: "replace" },
+    change: both("replace"),
     same: (olds, news) =>
       effectiveServer(olds) !== undefined && effectiveServer(olds) === effectiveServer(news),
   },
   nfsPort: {
     meaning: "TCP port of the NFS server.",
     type: "integer",
-    change: { qemu: "replace" },
+    change: both("replace"),
   },
   nfsPath: {
     meaning: "Path of the export.",
     type: "string",
     default: '`"/"`',
-    change: { qemu: "replace" },
+    change: both("replace"),
   },
   nfsMountPort: {
     meaning: 'TCP port of mountd, or `"rpcbind"` to ask the server\'s port mapper.',
     type: 'integer or `"rpcbind"`',
     default: '`nfsPort`; `"rpcbind"` when that is 2049',
-    change: { qemu: "replace" },
+    change: both("replace"),
   },
   nfsOptions: {
     meaning:
       "More NFS mount options; `rsize` and `wsize` are added unless named, an empty text adds nothing.",
     type: "string",
     default: '`"rsize=1048576,wsize=1048576"`',
-    change: { qemu: "replace" },
+    change: both("replace"),
   },
   rootfs: {
     meaning:
       "Absolute path of a raw ext4 image, the read-only root of a disk boot; ignored with an NFS root.",
     type: "string",
     // Unlike a kernel it is not copied: the VM holds on to this very file.
-    change: { qemu: "replace" },
+    change: both("replace"),
   },
   entryPoint: {
     meaning: 'Handed to the guest as `entry_point="…"` on the kernel command line.',
     type: "string",
-    change: { qemu: "replace" },
+    change: both("replace"),
   },
   kernelArgs: {
     meaning:
       "More words for the kernel command line; `panic=-1` is added unless named, an empty list adds nothing.",
     type: "list of strings",
     default: '`["panic=-1"]`',
-    change: { qemu: "replace" },
+    change: both("replace"),
     absent: defaults.kernelArgs,
   },
   ip: {
     meaning: 'How the guest gets its address: `"static"`, `"dhcp"`, or an IPv4 address of the link.',
     type: "string",
     default: '`"static"`',
-    change: { qemu: "replace" },
+    change: both("replace"),
     absent: defaults.ip,
   },
   vcpus: {
     meaning: "Number of virtual CPUs.",
     type: "integer",
     default: "`1`",
-    change: { qemu: "replace" },
+    change: { qemu: "replace", "cloud-hypervisor": "resize" },
     absent: defaults.vcpus,
   },
   memoryMiB: {
     meaning: "Memory of the guest, in MiB.",
     type: "integer",
     default: "`512`",
-    change: { qemu: "replace" },
+    change: { qemu: "replace", "cloud-hypervisor": "resize" },
     absent: defaults.memoryMiB,
   },
   maxVcpus: {
     meaning: "vCPUs that the VM can grow to without a replace (Cloud Hypervisor).",
     type: "integer",
-    change: { qemu: "unsupported" },
+    change: { qemu: "unsupported", "cloud-hypervisor": "replace" },
   },
   maxMemoryMiB: {
     meaning: "Memory that the VM can grow to without a replace (Cloud Hypervisor).",
     type: "integer",
-    change: { qemu: "unsupported" },
+    change: { qemu: "unsupported", "cloud-hypervisor": "replace" },
   },
   statefulDiskMiB: {
     meaning: "Size of the VM's own disk in MiB, `0` for none; it goes when the VM goes.",
     type: "integer",
     default: "`0`",
-    change: { qemu: "grow" },
+    change: both("grow"),
     absent: defaults.statefulDiskMiB,
   },
   portForwards: {
     meaning: "Host ports that lead to guest ports: `{ hostPort, guestPort, protocol?, hostAddress? }`.",
     type: "list of objects",
     default: "`[]`",
-    change: { qemu: "update" },
+    change: both("update"),
     absent: defaults.portForwards,
   },
   network: {
     meaning: "The bridge of a Cloud Hypervisor VM.",
     type: "object",
-    change: { qemu: "unsupported" },
+    change: { qemu: "unsupported", "cloud-hypervisor": "replace" },
   },
   guestAccess: {
     meaning: "`\"internet\"`: all that QEMU's user network reaches, this host's loopback services included.",
     type: "string",
     default: '`"internet"`',
-    change: { qemu: "replace" },
+    change: both("replace"),
     absent: defaults.guestAccess,
   },
   snapshotId: {
     meaning: "Snapshot to restore (Cloud Hypervisor, Arrakis).",
     type: "string",
-    change: { qemu: "unsupported" },
+    change: both("unsupported"),
   },
   powerState: {
     meaning: '`"running"`, `"paused"` or `"stopped"`.',
     type: "string",
     default: '`"running"`',
-    change: { qemu: "update" },
+    change: both("update"),
     absent: defaults.powerState,
   },
   readiness: {
@@ -187,14 +191,14 @@ export const fields: Readonly<Record<InputName, Field>> = {
       "`timeoutSeconds`: how long the proof may take; `console`: a regular expression that a line must match.",
     type: "object",
     default: "`{ timeoutSeconds: 120 }`",
-    change: { qemu: "settings" },
+    change: both("settings"),
     absent: defaults.readiness,
   },
   shutdownTimeoutSeconds: {
     meaning: "How long an orderly power-off may take before it is forced, in seconds.",
     type: "integer",
     default: "`10`",
-    change: { qemu: "settings" },
+    change: both("settings"),
     absent: defaults.shutdownTimeoutSeconds,
   },
   backend: {
@@ -202,19 +206,19 @@ export const fields: Readonly<Record<InputName, Field>> = {
       '`{ type: "qemu", machine?: "q35" \\| "microvm", accelerator?: "auto" \\| "kvm" \\| "tcg", binary? }`.',
     type: "object",
     default: '`{ type: "qemu" }`',
-    change: { qemu: "replace" },
+    change: both("replace"),
     absent: defaults.backend,
   },
   configFile: {
     meaning: "Absolute path of an Arrakis config.yaml; its values count where the program gives none.",
     type: "string",
-    change: { qemu: "none" },
+    change: both("none"),
   },
   preflight: {
     meaning: 'What a certain finding before the boot is: `"error"`, `"warn"` or `"off"`.',
     type: "string",
     default: '`"error"`',
-    change: { qemu: "settings" },
+    change: both("settings"),
     absent: defaults.preflight,
   },
 };
@@ -222,7 +226,7 @@ export const fields: Readonly<Record<InputName, Field>> = {
 const derived = (change: Policy, same?: Field["same"]): Field => ({
   meaning: "",
   type: "",
-  change: { qemu: change },
+  change: both(change),
   same,
 });
 

@@ -2,9 +2,11 @@
 
 import { posix } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import type { BackendOptions } from "../backends/backend.js";
 import type { PortForward } from "../boot/boot.js";
 import { guestLink, seenFromHost, takeSamePort } from "../boot/network.js";
 import { noticeText } from "../notices.js";
+import type { InputName } from "../spec/schema.js";
 import type { Failure } from "../spec/validate.js";
 import { derivedFields, fields, isSame, type FieldName, type Policy, type Values } from "./fields.js";
 
@@ -31,9 +33,10 @@ export interface Plan {
 export function plan(olds: Values, news: Values): Plan {
   const changes: Change[] = [];
   const failures: Failure[] = [];
+  const backend = backendTypeOf(news);
   for (const [field, { row, name }] of rows()) {
     if (isSame(name, row, olds, news)) continue;
-    const policy = row.change.qemu;
+    const policy = row.change[backend];
     if (policy === "none" || policy === "unsupported") continue;
     // A disk that has gone with its VM is made anew, at any size.
     if (policy === "grow" && news["observed"] !== "gone" && isSmaller(news[field], olds[field])) {
@@ -43,13 +46,33 @@ export function plan(olds: Values, news: Values): Plan {
       });
       continue;
     }
-    // A disk that was not there cannot grow: its device would be a new one.
-    changes.push({ field: name, policy: policy === "grow" && !olds[field] ? "replace" : policy });
+    changes.push({ field: name, policy: effective(policy, name, olds, news) });
   }
   const repair = repairOf(news);
   if (repair !== undefined) changes.push({ field: "observed", policy: repair });
   const action = actionOf(changes);
   return { action, changes, failures, notices: noticesOf(action, changes, olds, news) };
+}
+
+/** What a change is in this case, of a policy that depends on the values. */
+function effective(policy: Change["policy"], field: FieldName, olds: Values, news: Values): Change["policy"] {
+  // A disk that was not there cannot grow: its device would be a new one.
+  if (policy === "grow" && !olds[field]) return "replace";
+  if (policy === "resize" && !hasRoom(field, olds, news)) return "replace";
+  return policy;
+}
+
+/** Whether the running VM was made with room for the new value. */
+function hasRoom(field: FieldName, olds: Values, news: Values): boolean {
+  const most = olds[field === "vcpus" ? "maxVcpus" : "maxMemoryMiB"];
+  const [before, after] = [olds[field] ?? fields[field as InputName].absent, news[field]];
+  return typeof most === "number" && isSmaller(before, after) && typeof after === "number" && after <= most;
+}
+
+function backendTypeOf(values: Values): BackendOptions["type"] {
+  const backend = values["backend"];
+  const isNamed = typeof backend === "object" && backend !== null && "type" in backend;
+  return isNamed && backend.type === "cloud-hypervisor" ? "cloud-hypervisor" : "qemu";
 }
 
 function rows(): [string, { row: (typeof fields)[keyof typeof fields]; name: FieldName }][] {

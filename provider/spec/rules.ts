@@ -152,17 +152,63 @@ function portForwardFailures({ portForwards }: InputValues): Failure[] {
   });
 }
 
+type Refusal = readonly [input: InputName | "backend.apiSocket", given: boolean, reason: string];
+
 function backendFailures(values: InputValues): Failure[] {
-  if (values.backend !== undefined && values.backend.type !== "qemu") {
-    return [
-      {
-        input: "backend.type",
-        code: "not-supported",
-        text: `expected "qemu", the back end of this release, got ${shown(values.backend.type)}`,
-      },
-    ];
+  const { backend } = values;
+  switch (backend?.type) {
+    case undefined:
+      return [];
+    case "qemu":
+      return refusals(qemuRefusals(values));
+    case "cloud-hypervisor":
+      return [...refusals(cloudHypervisorRefusals(values)), ...roomFailures(values)];
+    case "arrakis":
+      return [
+        {
+          input: "backend.type",
+          code: "not-supported",
+          text: `expected "qemu" or "cloud-hypervisor", the back ends of this release, got ${shown(backend.type)}`,
+        },
+      ];
+    default:
+      return backend satisfies never;
   }
-  const refused: readonly (readonly [InputName, boolean, string])[] = [
+}
+
+function refusals(rows: readonly Refusal[]): Failure[] {
+  return rows.flatMap(([input, given, reason]) =>
+    given ? [{ input, code: "not-supported" as const, text: `not supported: ${reason}; leave it out` }] : [],
+  );
+}
+
+function cloudHypervisorRefusals({ backend, snapshotId }: InputValues): readonly Refusal[] {
+  const attached = backend?.type === "cloud-hypervisor" && backend.apiSocket !== undefined;
+  return [
+    ["snapshotId", snapshotId !== undefined, "this release restores no snapshots"],
+    [
+      "backend.apiSocket",
+      attached,
+      "this release starts Cloud Hypervisor itself, and does not attach to a running one",
+    ],
+  ];
+}
+
+/** A VM grows up to its maximum, so it cannot begin above it. */
+function roomFailures({ vcpus, maxVcpus, memoryMiB, maxMemoryMiB }: InputValues): Failure[] {
+  const rows = [
+    ["maxVcpus", "vcpus", vcpus, maxVcpus],
+    ["maxMemoryMiB", "memoryMiB", memoryMiB, maxMemoryMiB],
+  ] as const;
+  return rows.flatMap(([input, other, now, most]) =>
+    now !== undefined && most !== undefined && most < now
+      ? [{ input, text: `expected at least ${other}, which is ${now}, got ${most}` }]
+      : [],
+  );
+}
+
+function qemuRefusals(values: InputValues): readonly Refusal[] {
+  return [
     ["snapshotId", values.snapshotId !== undefined, "the qemu back end restores no snapshots"],
     [
       "network",
@@ -177,14 +223,11 @@ function backendFailures(values: InputValues): Failure[] {
       'the qemu back end of this release gives only "internet"',
     ],
   ];
-  return refused.flatMap(([input, given, reason]) =>
-    given ? [{ input, code: "not-supported" as const, text: `not supported: ${reason}; leave it out` }] : [],
-  );
 }
 
-function addressFailures({ ip, nfsServer, useNfsRoot }: InputValues): Failure[] {
+function addressFailures({ backend, ip, nfsServer, useNfsRoot }: InputValues): Failure[] {
   const failures: Failure[] = [];
-  if (ip !== undefined && isIPv4(ip) && !isUserNetworkGuest(ip)) {
+  if (backend?.type === "qemu" && ip !== undefined && isIPv4(ip) && !isUserNetworkGuest(ip)) {
     failures.push({
       input: "ip",
       text: `expected an address from 10.0.2.4 to 10.0.2.254, as QEMU's user network has them, got ${shown(ip)}`,

@@ -30,8 +30,12 @@ export type Spec = RootSpec & {
   readonly ip: string;
   readonly vcpus: number;
   readonly memoryMiB: number;
+  readonly maxVcpus?: number;
+  readonly maxMemoryMiB?: number;
   readonly statefulDiskMiB: number;
   readonly portForwards: readonly PortForward[];
+  /** The bridge, tap or network of a tap link; absent for the defaults. */
+  readonly network?: { readonly bridge?: string; readonly tap?: string; readonly subnet?: string };
   readonly guestAccess: "internet" | "nfs-only";
   readonly powerState: PowerState;
   readonly readiness: Readiness;

@@ -12,6 +12,7 @@ export const qemu: Vmm = {
   name: "QEMU",
 
   async find({ backend }: VmSettings): Promise<VmmProgram> {
+    if (backend.type !== "qemu") throw new Error(`not a qemu back end: ${backend.type}`);
     const { program, accelerator } = await qemuHost(backend);
     const { machine } = backend;
     return {

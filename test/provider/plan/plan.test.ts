@@ -77,6 +77,8 @@ const actions: Readonly<Record<Policy, string>> = {
   settings: "update",
   // There was none before: its device would be a new one.
   grow: "replace",
+  // It was made without room.
+  resize: "replace",
   none: "nothing",
   unsupported: "nothing",
 };
@@ -95,6 +97,36 @@ describe("the policy table", () => {
     expect(action).toBe(actions[policy]);
     expect(changes).toEqual(isPlanned ? [{ field, policy: policy === "grow" ? "replace" : policy }] : []);
     expect(failures).toEqual([]);
+  });
+
+  it("says what is different on Cloud Hypervisor", () => {
+    const different = Object.entries({ ...fields, ...derivedFields })
+      .filter(([, { change }]) => change.qemu !== change["cloud-hypervisor"])
+      .map(([name, { change }]) => [name, change["cloud-hypervisor"]]);
+    expect(Object.fromEntries(different)).toEqual({
+      vcpus: "resize",
+      memoryMiB: "resize",
+      maxVcpus: "replace",
+      maxMemoryMiB: "replace",
+      network: "replace",
+    });
+  });
+
+  it.each([
+    ["grow within its room", { vcpus: 4, memoryMiB: 1024 }, "update"],
+    ["outgrow its room", { vcpus: 5 }, "replace"],
+    ["have fewer vCPUs", { vcpus: 1 }, "replace"],
+    ["have less memory", { memoryMiB: 256 }, "replace"],
+    ["be given more room", { vcpus: 4, maxVcpus: 8 }, "replace"],
+  ])("lets a Cloud Hypervisor VM %s", (_what, change, action) => {
+    const backend = { type: "cloud-hypervisor" };
+    const before = { ...nfsState, backend, vcpus: 2, memoryMiB: 512, maxVcpus: 4, maxMemoryMiB: 1024 };
+    expect(plan(before, { ...before, ...change }).action).toBe(action);
+  });
+
+  it("replaces a Cloud Hypervisor VM that was made without room", () => {
+    const before = { ...nfsState, backend: { type: "cloud-hypervisor" } };
+    expect(plan(before, { ...before, vcpus: 2 }).action).toBe("replace");
   });
 
   it("names what each input means, its type and its default, for the README", () => {

@@ -689,8 +689,28 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
   ],
   [
     "a back end that comes later",
-    { backend: { type: "cloud-hypervisor" } },
-    'backend.type: expected "qemu", the back end of this release, got "cloud-hypervisor" (string)',
+    { backend: { type: "arrakis", url: "http://10.0.0.1" } },
+    'backend.type: expected "qemu" or "cloud-hypervisor", the back ends of this release, got "arrakis" (string)',
+  ],
+  [
+    "a VMM of someone else's",
+    { backend: { type: "cloud-hypervisor", apiSocket: "/run/chv.sock" } },
+    "backend.apiSocket: not supported: this release starts Cloud Hypervisor itself, and does not attach to a running one; leave it out",
+  ],
+  [
+    "a snapshot on cloud-hypervisor",
+    { backend: { type: "cloud-hypervisor" }, snapshotId: "s1" },
+    "snapshotId: not supported: this release restores no snapshots; leave it out",
+  ],
+  [
+    "fewer vCPUs at most than there are",
+    { backend: { type: "cloud-hypervisor" }, vcpus: 4, maxVcpus: 2 },
+    "maxVcpus: expected at least vcpus, which is 4, got 2",
+  ],
+  [
+    "less memory at most than there is",
+    { backend: { type: "cloud-hypervisor" }, memoryMiB: 512, maxMemoryMiB: 256 },
+    "maxMemoryMiB: expected at least memoryMiB, which is 512, got 256",
   ],
   [
     "a back end that comes later, wrong",

@@ -92,6 +92,7 @@ function qemuOption(text: string): string[] {
 
 /** Holds that QEMU is given what was meant, as it reads its own options. */
 export function expectQemu({ vmName, backend }: Spec, boot: BootConfiguration): void {
+  if (backend.type !== "qemu") throw new Error(`not a qemu back end: ${backend.type}`);
   const args = qemuArguments(boot, {
     vmName,
     instance: "0123456789abcdef",
