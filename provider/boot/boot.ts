@@ -47,6 +47,8 @@ interface LinkAddresses {
   readonly prefixLength?: number;
   /** IPv4 addresses of name servers that answer on this link. */
   readonly nameServers: readonly string[];
+  /** Present and true when the guest reaches its NFS root and nothing else. */
+  readonly nfsOnly?: true;
 }
 
 /** QEMU's user network. */
@@ -104,6 +106,8 @@ export interface BootConfiguration {
   readonly statefulDiskMiB: number;
   readonly link: GuestLink;
   readonly portForwards: readonly PortForward[];
+  /** Present when the guest may reach its root's server and nothing else. */
+  readonly guestAccess?: "nfs-only";
   readonly vcpus: number;
   readonly memoryMiB: number;
   /** vCPUs that the VM can grow to while it runs; absent where it cannot. At least `vcpus`. */
@@ -155,6 +159,7 @@ export function bootConfiguration(spec: Spec, facts: BootFacts): BootConfigurati
     statefulDiskMiB: spec.statefulDiskMiB,
     link,
     portForwards: spec.portForwards,
+    ...(spec.guestAccess === "nfs-only" ? { guestAccess: spec.guestAccess } : {}),
     vcpus: spec.vcpus,
     memoryMiB: spec.memoryMiB,
     ...(spec.maxVcpus === undefined ? {} : { maxVcpus: spec.maxVcpus }),

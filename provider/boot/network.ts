@@ -10,17 +10,20 @@ export const userNetwork = {
   prefixLength: 24,
   gateway: "10.0.2.2",
   nameServer: "10.0.2.3",
+  /** Ours: where a guest that reaches nothing else meets its NFS server. QEMU forwards nothing at the gateway's own address. */
+  onlyServer: "10.0.2.100",
   firstGuest: "10.0.2.15",
 } as const;
 
 /** The link that the back end will give the guest. */
-export function guestLink(spec: Pick<Spec, "ip">): GuestLink {
+export function guestLink(spec: Pick<Spec, "ip"> & Partial<Pick<Spec, "guestAccess">>): GuestLink {
+  const nfsOnly = spec.guestAccess === "nfs-only";
   return {
     kind: "user",
     guestAddress: isIPv4(spec.ip) ? spec.ip : userNetwork.firstGuest,
     gatewayAddress: userNetwork.gateway,
     prefixLength: userNetwork.prefixLength,
-    nameServers: [userNetwork.nameServer],
+    ...(nfsOnly ? { nameServers: [], nfsOnly } : { nameServers: [userNetwork.nameServer] }),
   };
 }
 
@@ -31,9 +34,11 @@ export function isThisHost(address: string): boolean {
 
 /**
  * The address under which the guest reaches a server that this host reaches at `address`: a loopback or
- * wildcard address would be the guest's own, so it becomes the host's address on the link.
+ * wildcard address would be the guest's own, so it becomes the host's address on the link. On a user network that leads to
+ * the server alone, every server is at one address.
  */
 export function seenFromGuest(address: string, link: GuestLink): string {
+  if (link.kind === "user" && link.nfsOnly === true) return userNetwork.onlyServer;
   return isThisHost(address) ? link.gatewayAddress : address;
 }
 

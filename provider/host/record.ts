@@ -60,6 +60,7 @@ const linkAddresses = {
   gatewayAddress: z.string(),
   prefixLength: z.number().int().optional(),
   nameServers: z.array(z.string()),
+  nfsOnly: z.literal(true).optional(),
 };
 
 const bootConfiguration: z.ZodType<BootConfiguration> = z.looseObject({
@@ -99,6 +100,7 @@ const bootConfiguration: z.ZodType<BootConfiguration> = z.looseObject({
       hostAddress: z.string(),
     }),
   ),
+  guestAccess: z.literal("nfs-only").optional(),
   vcpus: z.number().int(),
   memoryMiB: z.number().int(),
   maxVcpus: z.number().int().optional(),
