@@ -106,8 +106,6 @@ export interface BootConfiguration {
   readonly statefulDiskMiB: number;
   readonly link: GuestLink;
   readonly portForwards: readonly PortForward[];
-  /** Present when the guest may reach its root's server and nothing else. */
-  readonly guestAccess?: "nfs-only";
   readonly vcpus: number;
   readonly memoryMiB: number;
   /** vCPUs that the VM can grow to while it runs; absent where it cannot. At least `vcpus`. */
@@ -159,7 +157,6 @@ export function bootConfiguration(spec: Spec, facts: BootFacts): BootConfigurati
     statefulDiskMiB: spec.statefulDiskMiB,
     link,
     portForwards: spec.portForwards,
-    ...(spec.guestAccess === "nfs-only" ? { guestAccess: spec.guestAccess } : {}),
     vcpus: spec.vcpus,
     memoryMiB: spec.memoryMiB,
     ...(spec.maxVcpus === undefined ? {} : { maxVcpus: spec.maxVcpus }),

@@ -100,7 +100,6 @@ const bootConfiguration: z.ZodType<BootConfiguration> = z.looseObject({
       hostAddress: z.string(),
     }),
   ),
-  guestAccess: z.literal("nfs-only").optional(),
   vcpus: z.number().int(),
   memoryMiB: z.number().int(),
   maxVcpus: z.number().int().optional(),
