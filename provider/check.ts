@@ -2,7 +2,7 @@
 
 import type { Backend } from "./backends/backend.js";
 import { bootConfiguration, type BootConfiguration } from "./boot/boot.js";
-import { guestLink, isThisHost } from "./boot/network.js";
+import { isThisHost, linkOf } from "./boot/network.js";
 import { claimOf } from "./console/evidence.js";
 import { MicroVmError, withCode } from "./errors.js";
 import { printOnce } from "./notice.js";
@@ -184,8 +184,10 @@ function bootNotices(vm: string, olds: Values, inputs: Values): string[] {
   if (cmdline === UNKNOWN || cmdline === olds["cmdline"]) return [];
   const notices = [noticeText("command-line", { vm, cmdline: String(cmdline) })];
   if (typeof nfsServerAddress === "string" && isThisHost(nfsServerAddress)) {
-    const { gatewayAddress: address } = guestLink({ ip: "static" });
-    notices.unshift(noticeText("server-is-this-host", { vm, server: String(nfsServer), address }));
+    const address = linkOf(inputs)?.gatewayAddress;
+    if (address !== undefined) {
+      notices.unshift(noticeText("server-is-this-host", { vm, server: String(nfsServer), address }));
+    }
   }
   return notices;
 }

@@ -3,6 +3,7 @@
 import { isIPv4 } from "node:net";
 import type { Spec } from "../spec/spec.js";
 import type { GuestLink, PortForward } from "./boot.js";
+import { hostPlaceOf, tapLink } from "./tap-link.js";
 
 /** The fixed addresses of QEMU's user network (QEMU manual, "Using the user mode network stack"). */
 export const userNetwork = {
@@ -15,8 +16,22 @@ export const userNetwork = {
   firstGuest: "10.0.2.15",
 } as const;
 
+/** What decides a link. */
+export type LinkSpec = Pick<Spec, "vmName" | "ip" | "backend" | "network" | "guestAccess">;
+
 /** The link that the back end will give the guest. */
-export function guestLink(spec: Pick<Spec, "ip"> & Partial<Pick<Spec, "guestAccess">>): GuestLink {
+export function guestLink(spec: LinkSpec): GuestLink {
+  switch (spec.backend.type) {
+    case "qemu":
+      return userLink(spec);
+    case "cloud-hypervisor":
+      return tapLink(spec);
+    default:
+      return spec.backend satisfies never;
+  }
+}
+
+function userLink(spec: LinkSpec): GuestLink {
   const nfsOnly = spec.guestAccess === "nfs-only";
   return {
     kind: "user",
@@ -25,6 +40,34 @@ export function guestLink(spec: Pick<Spec, "ip"> & Partial<Pick<Spec, "guestAcce
     prefixLength: userNetwork.prefixLength,
     ...(nfsOnly ? { nameServers: [], nfsOnly } : { nameServers: [userNetwork.nameServer] }),
   };
+}
+
+/**
+ * The link of inputs or outputs as the engine hands them over, an absent `backend` being `qemu`.
+ *
+ * @returns undefined while what decides the host's address on it is not known, or is wrong.
+ */
+export function linkOf(values: Readonly<Record<string, unknown>>): GuestLink | undefined {
+  const { vmName, ip, backend, network, guestAccess } = values;
+  const type = backend === undefined || backend === null ? "qemu" : fieldOf(backend, "type");
+  if (type !== "qemu" && type !== "cloud-hypervisor") return undefined;
+  if (typeof network === "string") return undefined; // unknown in a preview
+  const subnet = fieldOf(network, "subnet");
+  if (subnet !== undefined && (typeof subnet !== "string" || hostPlaceOf(subnet) === undefined))
+    return undefined;
+  return guestLink({
+    vmName: String(vmName),
+    ip: String(ip),
+    backend: { type },
+    network,
+    guestAccess,
+  } as LinkSpec);
+}
+
+function fieldOf(value: unknown, name: string): unknown {
+  return typeof value === "object" && value !== null
+    ? (value as Readonly<Record<string, unknown>>)[name]
+    : undefined;
 }
 
 /** Whether an address means this host itself: a loopback (127.0.0.0/8) or the wildcard address. */
@@ -43,11 +86,24 @@ export function seenFromGuest(address: string, link: GuestLink): string {
 }
 
 /**
- * The address under which this host meets the server that the guest will meet: behind the host's address on a user
- * network is 127.0.0.1, whichever loopback address was named.
+ * The address under which this host meets the server that the guest will meet. Behind the host's address on a user network is
+ * 127.0.0.1, whichever loopback address was named; on a bridge it is the bridge's own address, where a server bound to 127.0.0.1
+ * does not answer.
  */
 export function seenFromHost(address: string, link: GuestLink): string {
-  return isThisHost(address) || address === link.gatewayAddress ? "127.0.0.1" : address;
+  switch (link.kind) {
+    case "user":
+      return isBehind(address, link) ? "127.0.0.1" : address;
+    case "tap":
+      return isThisHost(address) ? link.gatewayAddress : address;
+    default:
+      return link satisfies never;
+  }
+}
+
+/** Whether the server that a guest is given at an address is this host. */
+export function isBehind(address: string, link: Pick<GuestLink, "gatewayAddress">): boolean {
+  return isThisHost(address) || address === link.gatewayAddress;
 }
 
 /** Whether two forwards listen on the same port of the host: the wildcard address takes it on every address. */

@@ -4,7 +4,7 @@
  */
 
 import { isDeepStrictEqual } from "node:util";
-import { seenFromGuest, guestLink } from "../boot/network.js";
+import { isBehind, linkOf } from "../boot/network.js";
 import type { BackendOptions } from "../backends/backend.js";
 import { defaults } from "../spec/defaults.js";
 import type { DerivedInputs } from "../spec/checked.js";
@@ -267,5 +267,7 @@ function plain(value: unknown): unknown {
 
 function effectiveServer(values: Values): string | undefined {
   const address = values["nfsServerAddress"];
-  return typeof address === "string" ? seenFromGuest(address, guestLink({ ip: "static" })) : undefined;
+  const link = linkOf(values);
+  if (typeof address !== "string" || link === undefined) return undefined;
+  return isBehind(address, link) ? link.gatewayAddress : address;
 }

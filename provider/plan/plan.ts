@@ -4,7 +4,7 @@ import { posix } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { BackendOptions } from "../backends/backend.js";
 import type { PortForward } from "../boot/boot.js";
-import { guestLink, seenFromHost, takeSamePort } from "../boot/network.js";
+import { isBehind, linkOf, takeSamePort } from "../boot/network.js";
 import { noticeText } from "../notices.js";
 import type { InputName } from "../spec/schema.js";
 import type { Failure } from "../spec/validate.js";
@@ -129,8 +129,9 @@ export function sharesRoot(one: Values, other: Values): boolean {
 function rootOf(values: Values): unknown {
   if (values["useNfsRoot"] !== true) return pathOf(values["rootfs"]);
   const address = values["nfsServerAddress"] ?? values["nfsServer"];
+  const link = linkOf(values);
   return [
-    typeof address === "string" ? seenFromHost(address, guestLink({ ip: "static" })) : address,
+    typeof address === "string" && link !== undefined && isBehind(address, link) ? "this host" : address,
     values["nfsPort"],
     pathOf(values["nfsPath"]),
   ];

@@ -3,7 +3,7 @@
  * facts were gathered. Each check runs as soon as the inputs that it needs are known.
  */
 
-import { guestLink, seenFromHost } from "../boot/network.js";
+import { linkOf, seenFromHost } from "../boot/network.js";
 import type { InputName, InputValues } from "../spec/schema.js";
 import { type ExportPlace, exportFinding } from "./export.js";
 import type { Finding } from "./finding.js";
@@ -58,11 +58,19 @@ function exportPlace(request: PreflightRequest): ExportPlace | undefined {
   const port = known(request, "nfsPort");
   const mountPort = known(request, "nfsMountPort");
   const path = known(request, "nfsPath");
+  const isLinkKnown = !request.unknown.has("backend") && !request.unknown.has("network");
+  const link = isLinkKnown ? linkOf(request.values) : undefined;
   if (known(request, "useNfsRoot") !== true || known(request, "nfsServer") === undefined) return undefined;
-  if (address === undefined || port === undefined || mountPort === undefined || path === undefined) {
+  if (
+    address === undefined ||
+    port === undefined ||
+    mountPort === undefined ||
+    path === undefined ||
+    link === undefined
+  ) {
     return undefined;
   }
-  return { hostServer: seenFromHost(address, guestLink({ ip: "static" })), port, mountPort, path };
+  return { hostServer: seenFromHost(address, link), port, mountPort, path };
 }
 
 /** What is checked before a boot, and the inputs that each check needs. */
@@ -74,7 +82,7 @@ const checks: readonly { readonly what: string; readonly needs: readonly InputNa
   { what: "the root disk's image", needs: ["useNfsRoot", "rootfs"] },
   {
     what: "the NFS export",
-    needs: ["useNfsRoot", "nfsServer", "nfsPort", "nfsPath", "nfsMountPort"],
+    needs: ["useNfsRoot", "nfsServer", "nfsPort", "nfsPath", "nfsMountPort", "backend", "network"],
   },
   { what: "the init program in the export", needs: ["kernelArgs"] },
   { what: "this host's hypervisor", needs: ["backend"] },

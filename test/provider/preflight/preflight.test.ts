@@ -231,7 +231,7 @@ describe("preflight of what a preview does not know yet", () => {
     );
     expect(unchecked()).toEqual([
       "later: not checked in this preview: the NFS export (nfsPort, nfsMountPort are not known yet)",
-      "more: not checked in this preview: what the kernel can boot (kernel, backend are not known yet); this host's hypervisor (backend is not known yet)",
+      "more: not checked in this preview: what the kernel can boot (kernel, backend are not known yet); the NFS export (backend is not known yet); this host's hypervisor (backend is not known yet)",
     ]);
   });
 
