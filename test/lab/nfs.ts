@@ -26,17 +26,19 @@ export interface NfsExport {
 /** What to serve, and where. */
 export interface NfsServerOptions {
   readonly exports: readonly NfsExport[];
-  /** TCP port on 127.0.0.1 of nfsd; a free one by default. */
+  /** IPv4 address of this host to bind; 127.0.0.1 by default. */
+  readonly address?: string;
+  /** TCP port of nfsd; one that is free on 127.0.0.1 by default. */
   readonly nfsPort?: number;
-  /** TCP port on 127.0.0.1 of mountd; a free one by default. */
+  /** TCP port of mountd; one that is free on 127.0.0.1 by default. */
   readonly mountPort?: number;
 }
 
 /** A running server. */
 export interface NfsServer {
-  /** TCP port on 127.0.0.1 of nfsd. */
+  /** TCP port of nfsd. */
   readonly nfsPort: number;
-  /** TCP port on 127.0.0.1 of mountd. */
+  /** TCP port of mountd. */
   readonly mountPort: number;
   readonly pid: number;
   /** The server's own log so far. */
@@ -79,10 +81,11 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
 async function startOnce(options: NfsServerOptions): Promise<NfsServer> {
   const nfsPort = options.nfsPort ?? (await freePort());
   const mountPort = options.mountPort ?? (await freePort());
+  const { address = "127.0.0.1" } = options;
   const folder = await mkdtemp(join(tmpdir(), "lab-nfs-"));
   const logFile = join(folder, "log");
   const configuration = join(folder, "ganesha.conf");
-  await writeFile(configuration, ganeshaConfiguration(options.exports, nfsPort, mountPort));
+  await writeFile(configuration, ganeshaConfiguration(options.exports, address, nfsPort, mountPort));
   const log = () => readFile(logFile, "utf8").catch(() => "");
 
   const child = spawn(
@@ -107,8 +110,8 @@ async function startOnce(options: NfsServerOptions): Promise<NfsServer> {
   // Both, since another server may be answering on these ports.
   const isUp = async (): Promise<boolean> =>
     (await log()).includes("NFS SERVER INITIALIZED") &&
-    (await answers(nfsPort, 100003)) &&
-    (await answers(mountPort, 100005));
+    (await answers(address, nfsPort, 100003)) &&
+    (await answers(address, mountPort, 100005));
   while (!(await isUp()) || (await log()).includes(NOT_EXPORTED)) {
     if (
       (await log()).includes(NOT_EXPORTED) ||
@@ -154,9 +157,14 @@ exec ganesha.nfsd -F -f "$CONFIGURATION" -L "$LOG" -p /run/ganesha.pid
 `;
 
 /** See ganesha-core-config(8), ganesha-export-config(8), ganesha-cache-config(8). */
-function ganeshaConfiguration(exports: readonly NfsExport[], nfsPort: number, mountPort: number): string {
+function ganeshaConfiguration(
+  exports: readonly NfsExport[],
+  address: string,
+  nfsPort: number,
+  mountPort: number,
+): string {
   const core = `NFS_CORE_PARAM {
-  Protocols = 3; Bind_addr = 127.0.0.1; NFS_Port = ${nfsPort}; MNT_Port = ${mountPort};
+  Protocols = 3; Bind_addr = ${address}; NFS_Port = ${nfsPort}; MNT_Port = ${mountPort};
   Enable_UDP = false; Enable_NLM = false; Enable_RQUOTA = false; mount_path_pseudo = false;
 }
 # Changes made beside the server, as tests make them, show at once.
@@ -185,12 +193,12 @@ async function endProcess(
   clearTimeout(timer);
 }
 
-/** Whether version 3 of an ONC RPC program answers a NULL call (RFC 5531, section 9) on a TCP port of loopback within 1 s. */
-async function answers(port: number, program: number): Promise<boolean> {
+/** Whether version 3 of an ONC RPC program answers a NULL call (RFC 5531, section 9) on a TCP port within 1 s. */
+async function answers(host: string, port: number, program: number): Promise<boolean> {
   const words = [0x80000028, port, 0, 2, program, 3, 0, 0, 0, 0, 0];
   const call = Buffer.alloc(words.length * 4);
   words.forEach((word, index) => call.writeUInt32BE(word, index * 4));
-  const socket = createConnection({ host: "127.0.0.1", port, timeout: 1000 });
+  const socket = createConnection({ host, port, timeout: 1000 });
   return new Promise((resolve) => {
     const settle = (answered: boolean): void => {
       socket.destroy();

@@ -1,0 +1,83 @@
+/**
+ * `npm run lab:nested`: Cloud Hypervisor with real guests, in a machine of its own in which KVM works.
+ *
+ *   npm run lab:nested                                the story of one VM (story.ts)
+ *   npm run lab:nested -- SCRIPT [FILE…]              another script instead, run as /lab/SCRIPT; FILEs are put beside it
+ *   … --minutes 30                                    time bound
+ *
+ * Environment: CLOUD_HYPERVISOR (the program; else `cloud-hypervisor` on PATH), MICROVM_LAB_NFS_KERNEL (the guest's kernel; else
+ * the one that test/lab/kernel/build has left in the lab's cache, else the stock one), MICROVM_LAB_KERNEL (the machine's own kernel).
+ * What the machine leaves in its /out is in .lab/nested/out afterwards.
+ */
+
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { findProgram } from "../../../provider/host/program.js";
+import { stockKernel } from "../debian-kernel.js";
+import setup from "../setup.js";
+import { runMachine } from "./machine.js";
+import { makeRoot } from "./root.js";
+
+const OUT = resolve(__dirname, "../../../.lab/nested/out");
+
+async function run(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { minutes: { type: "string", default: "30" } },
+  });
+  const begun = Date.now();
+  const say = (line: string): void =>
+    console.log(`${((Date.now() - begun) / 1000).toFixed(1).padStart(7)}  ${line}`);
+
+  const cloudHypervisor = findProgram(
+    process.env["CLOUD_HYPERVISOR"] || "cloud-hypervisor",
+    "build or download it, and name it: CLOUD_HYPERVISOR=/path/to/cloud-hypervisor npm run lab:nested",
+  );
+  await setup();
+  const kernel = await stockKernel();
+  const guestKernel = process.env["MICROVM_LAB_NFS_KERNEL"];
+  say(`machine's kernel    ${kernel}`);
+  say(`guest's kernel      ${guestKernel ?? "the same, with an initramfs of ours"}`);
+  say(`Cloud Hypervisor    ${cloudHypervisor}`);
+
+  const script = positionals[0];
+  const root = await mkdtemp(join(tmpdir(), "lab-nested-root-"));
+  try {
+    await makeRoot(root, {
+      kernel,
+      cloudHypervisor,
+      files: {
+        ...Object.fromEntries(positionals.map((path) => [basename(path), resolve(path)])),
+        kernel: guestKernel ?? kernel,
+      },
+      command:
+        script === undefined ? "exec node /package/test/lab/nested/story.js" : `exec ./${basename(script)}`,
+    });
+    say("the machine's root is made");
+    await mkdir(OUT, { recursive: true });
+    const end = await runMachine({
+      kernel,
+      root,
+      timeoutSeconds: Number(values.minutes) * 60,
+      onLine: say,
+      out: OUT,
+    });
+    say(end.kind === "done" ? `ended with exit code ${end.exitCode}` : `the machine ${END[end.kind]}`);
+    say(`what it left: ${OUT}`);
+    return end.kind === "done" ? end.exitCode : 1;
+  } finally {
+    await rm(root, { recursive: true, force: true });
+  }
+}
+
+const END = { died: "died before its script had ended", timeout: "ran out of time" };
+
+run().then(
+  (exitCode) => (process.exitCode = exitCode),
+  (error: unknown) => {
+    console.error(`lab:nested: ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = 1;
+  },
+);
