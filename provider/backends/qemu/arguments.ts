@@ -2,7 +2,8 @@
 
 import { isAbsolute } from "node:path";
 
-import type { BootConfiguration, Disk, GuestLink, PortForward } from "../../boot/boot.js";
+import type { BootConfiguration, Disk, GuestLink, PortForward, Root } from "../../boot/boot.js";
+import { relayCommand } from "./relay.js";
 
 /** What the arguments depend on beside the boot configuration. */
 export interface QemuSetting {
@@ -13,6 +14,8 @@ export interface QemuSetting {
   readonly accelerator: "kvm" | "tcg";
   /** Whether this QEMU is built with seccomp. */
   readonly sandbox: boolean;
+  /** Absolute path of the Node program that runs a relay. */
+  readonly node: string;
   /** Absolute paths; `initramfs` only when the boot has one. */
   readonly paths: {
     readonly kernel: string;
@@ -55,7 +58,7 @@ export function qemuArguments(boot: BootConfiguration, setting: QemuSetting): st
     ["-chardev", option({ type: "file", id: "console", path: filePath(paths.consoleLog) })],
     ["-serial", "chardev:console"],
     ["-qmp", `unix:${commasDoubled(filePath(paths.controlSocket))},server=on,wait=off`],
-    ["-netdev", networkOption(boot.link, boot.portForwards)],
+    ["-netdev", networkOption(boot, setting.node)],
     [
       "-device",
       option({
@@ -66,12 +69,16 @@ export function qemuArguments(boot: BootConfiguration, setting: QemuSetting): st
     ],
     ...boot.disks.flatMap((disk, index) => diskArguments(disk, index, bus)),
     ["-device", option({ type: `virtio-rng-${bus}` })],
-    setting.sandbox ? ["-sandbox", SANDBOX] : [],
+    setting.sandbox ? ["-sandbox", hasRelays(boot) ? RELAYING_SANDBOX : SANDBOX] : [],
   ].flat();
 }
 
 // QEMU needs to start no program, gain no right, raise no limit (seccomp(2) filters; qemu(1), -sandbox).
 const SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+// It starts relays, and each in a session of its own: setsid(2) counts as a gain of rights, and is denied to children as well. No
+// program that is started gets more rights than QEMU has: the filters come with PR_SET_NO_NEW_PRIVS.
+const RELAYING_SANDBOX = "on,obsolete=deny,elevateprivileges=allow,spawn=allow,resourcecontrol=deny";
 
 function machineOption(machine: "q35" | "microvm"): string {
   if (machine === "q35") return option({ type: "q35" });
@@ -79,7 +86,13 @@ function machineOption(machine: "q35" | "microvm"): string {
   return option({ type: "microvm", acpi: "on", "auto-kernel-cmdline": "off" });
 }
 
-function networkOption(link: GuestLink, forwards: readonly PortForward[]): string {
+/** Whether the guest meets its NFS server by relays: it reaches nothing else. With a disk root there is nothing to reach. */
+function hasRelays({ link, root }: BootConfiguration): boolean {
+  return link.nfsOnly === true && root.type === "nfs";
+}
+
+function networkOption(boot: BootConfiguration, node: string): string {
+  const { link, portForwards } = boot;
   const prefix = link.prefixLength ?? 24;
   const nameServer = link.nameServers[0];
   return [
@@ -91,9 +104,22 @@ function networkOption(link: GuestLink, forwards: readonly PortForward[]): strin
       dhcpstart: address(link.guestAddress),
       ...(nameServer === undefined ? {} : { dns: address(nameServer) }),
       ipv6: "off",
+      ...(link.nfsOnly === true ? { restrict: "on" } : {}),
     }),
-    ...forwards.map((forward) => `hostfwd=${forwardRule(forward, link)}`),
+    ...portForwards.map((forward) => `hostfwd=${forwardRule(forward, link)}`),
+    ...(hasRelays(boot) ? guestForwards(boot.root, node) : []),
   ].join(",");
+}
+
+/** Each port of the server leads there by a relay. */
+function guestForwards(root: Root, node: string): string[] {
+  if (root.type === "disk") return [];
+  const { server, hostServer, port: nfsPort, mountPort } = root;
+  if (mountPort === "rpcbind") throw new Error("a relay leads to a port, and rpcbind's answer is not known");
+  return [...new Set([nfsPort, mountPort])].map((each) => {
+    const command = relayCommand(filePath(node), { host: address(hostServer), port: port(each) });
+    return `guestfwd=tcp:${address(server)}:${each}-cmd:${commasDoubled(oneLine(command))}`;
+  });
 }
 
 /** A port forward in QEMU's syntax: `tcp:127.0.0.1:8080-10.0.2.15:80`. */

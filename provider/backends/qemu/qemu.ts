@@ -19,7 +19,15 @@ export const qemu: Vmm = {
       file: program.path,
       accelerator,
       argumentsFor: ({ boot, vmName, instance, paths }: Launch) =>
-        qemuArguments(boot, { vmName, instance, paths, machine, accelerator, sandbox: program.sandbox }),
+        qemuArguments(boot, {
+          vmName,
+          instance,
+          paths,
+          machine,
+          accelerator,
+          sandbox: program.sandbox,
+          node: process.execPath,
+        }),
     };
   },
 

@@ -44,6 +44,7 @@ export interface VmChoice {
   readonly timeoutSeconds?: number;
   readonly shutdownTimeoutSeconds?: number;
   readonly portForwards?: Spec["portForwards"];
+  readonly guestAccess?: Spec["guestAccess"];
   readonly statefulDiskMiB?: number;
   readonly kernelArgs?: readonly string[];
   readonly machine?: QemuBackend["machine"];
@@ -195,7 +196,7 @@ export class LocalLab {
       memoryMiB: 256,
       statefulDiskMiB: choice.statefulDiskMiB ?? 0,
       portForwards: choice.portForwards ?? [],
-      guestAccess: "internet",
+      guestAccess: choice.guestAccess ?? "internet",
       powerState: choice.powerState ?? "running",
       readiness: { timeoutSeconds: choice.timeoutSeconds ?? 120, console: choice.console },
       shutdownTimeoutSeconds: choice.shutdownTimeoutSeconds ?? 20,

@@ -39,6 +39,7 @@ const setting: QemuSetting = {
   machine: "q35",
   accelerator: "tcg",
   sandbox: true,
+  node: "/usr/bin/node",
   paths: {
     kernel: "/state/web/kernel",
     controlSocket: "/run/pulumi-microvm/0123456789abcdef.sock",

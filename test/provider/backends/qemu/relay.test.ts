@@ -1,0 +1,193 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+
+import { afterEach, describe, expect, it } from "vitest";
+
+import { relayCommand } from "../../../../provider/backends/qemu/relay.js";
+import { freePort } from "../../../lab/nfs.js";
+
+/** What a test has opened, closed after it. */
+const opened: (() => void)[] = [];
+
+afterEach(() => {
+  for (const close of opened.splice(0)) close();
+});
+
+/** A server on loopback that hands each connection on. */
+async function serve(onConnection: (socket: Socket) => void): Promise<number> {
+  const server: Server = createServer({ allowHalfOpen: true }, (socket) => {
+    opened.push(() => socket.destroy());
+    socket.on("error", () => undefined);
+    onConnection(socket);
+  });
+  opened.push(() => server.close());
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return (server.address() as AddressInfo).port;
+}
+
+/** A relay to a port of loopback, and the guest's end of its connection, as QEMU gives it: a TCP socket as standard input. */
+async function relayTo(port: number): Promise<{ guest: Socket; relay: ChildProcess }> {
+  let guest: Socket | undefined;
+  const relay = new Promise<ChildProcess>((resolve) => {
+    const listener = createServer({ pauseOnConnect: true }, (connection) => {
+      const child = spawn("/bin/sh", ["-c", relayCommand(process.execPath, { host: "127.0.0.1", port })], {
+        stdio: [connection, connection, connection],
+      });
+      opened.push(() => child.kill("SIGKILL"));
+      connection.destroy();
+      listener.close();
+      resolve(child);
+    });
+    listener.listen(0, "127.0.0.1", () => {
+      const own = connect({
+        port: (listener.address() as AddressInfo).port,
+        host: "127.0.0.1",
+        allowHalfOpen: true,
+      });
+      opened.push(() => own.destroy());
+      own.on("error", () => undefined);
+      guest = own;
+    });
+  });
+  const child = await relay;
+  if (guest === undefined) throw new Error("nobody has connected");
+  return { guest, relay: child };
+}
+
+/** All that comes until the other side ends its direction, or the connection is cut off; the own direction stays open. */
+async function all(socket: Socket): Promise<string> {
+  let text = "";
+  socket.on("data", (chunk: Buffer) => (text += chunk.toString()));
+  return await new Promise((resolve) => {
+    socket.once("end", () => resolve(text));
+    socket.once("close", () => resolve(text));
+  });
+}
+
+const MIB = 2 ** 20;
+
+function residentMiB(pid: number | undefined): number {
+  return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024;
+}
+
+describe("a relay", () => {
+  it("carries words both ways, and ends when the guest and the server have ended", async () => {
+    const port = await serve((socket) => socket.pipe(socket));
+    const { guest, relay } = await relayTo(port);
+    const exit = once(relay, "exit");
+    guest.end("hello");
+    expect(await all(guest)).toBe("hello");
+    expect(await exit).toEqual([0, null]);
+  });
+
+  it("lets the server answer after the guest has ended its own direction", async () => {
+    const port = await serve((socket) => {
+      let asked = "";
+      socket.on("data", (chunk: Buffer) => (asked += chunk.toString()));
+      socket.on("end", () => socket.end(`${asked} is all`));
+    });
+    const { guest } = await relayTo(port);
+    guest.end("this");
+    expect(await all(guest)).toBe("this is all");
+  });
+
+  it("lets the guest speak after the server has ended its own direction", async () => {
+    let server: Socket | undefined;
+    const port = await serve((socket) => (server = socket));
+    const { guest } = await relayTo(port);
+    await expect.poll(() => server).toBeDefined();
+    if (server === undefined) throw new Error("the relay has not connected");
+    server.end("last words");
+    expect(await all(guest)).toBe("last words");
+    guest.end("and mine");
+    expect(await all(server)).toBe("and mine");
+  });
+
+  it("carries 64 MiB unchanged both ways at once", async () => {
+    const size = 64 * MIB;
+    const block = Buffer.alloc(MIB);
+    for (let at = 0; at < block.length; at += 4) block.writeUInt32BE(at, at);
+    const port = await serve((socket) => socket.pipe(socket));
+    const { guest } = await relayTo(port);
+    let received = 0;
+    let different = 0;
+    guest.on("data", (chunk: Buffer) => {
+      for (let from = 0; from < chunk.length;) {
+        const at = (received + from) % MIB;
+        const length = Math.min(chunk.length - from, MIB - at);
+        if (chunk.compare(block, at, at + length, from, from + length) !== 0) different += 1;
+        from += length;
+      }
+      received += chunk.length;
+    });
+    const end = once(guest, "end");
+    for (let sent = 0; sent < size; sent += block.length) {
+      if (!guest.write(block)) await once(guest, "drain");
+    }
+    guest.end();
+    await end;
+    expect({ received, different }).toEqual({ received: size, different: 0 });
+  });
+
+  it("holds no more than a little of what the other side does not take", async () => {
+    let server: Socket | undefined;
+    const port = await serve((socket) => {
+      socket.pause();
+      server = socket;
+    });
+    const { guest, relay } = await relayTo(port);
+    await expect.poll(() => server).toBeDefined();
+    const before = residentMiB(relay.pid);
+    const block = Buffer.alloc(MIB);
+    // The kernel takes some MiB in its buffers of four sockets.
+    for (let sent = 0; sent < 64; sent += 1) guest.write(block);
+    await expect.poll(() => guest.writableLength, { timeout: 10_000 }).toBeLessThan(64 * MIB);
+    let waiting = -1;
+    await expect
+      .poll(() => waiting === (waiting = guest.writableLength), { interval: 200, timeout: 10_000 })
+      .toBe(true);
+    expect(waiting).toBeGreaterThan(32 * MIB);
+    expect(residentMiB(relay.pid) - before).toBeLessThan(16);
+    let taken = 0;
+    server?.on("data", (chunk: Buffer) => (taken += chunk.length)).resume();
+    await expect.poll(() => taken, { timeout: 10_000 }).toBe(64 * MIB);
+  });
+
+  it("ends the guest's connection when nobody listens, without a word of its own", async () => {
+    const { guest, relay } = await relayTo(await freePort());
+    const exit = once(relay, "exit");
+    expect(await all(guest)).toBe("");
+    await exit;
+  });
+
+  it("ends when the guest's connection is cut off", async () => {
+    let isThere = false;
+    const port = await serve((socket) => {
+      isThere = true;
+      socket.resume();
+    });
+    const { guest, relay } = await relayTo(port);
+    await expect.poll(() => isThere).toBe(true);
+    const exit = once(relay, "exit");
+    guest.resetAndDestroy();
+    await exit;
+  });
+
+  it("ends within a while when the server takes no notice of the guest's end", async () => {
+    const port = await serve((socket) => socket.resume());
+    const { guest, relay } = await relayTo(port);
+    const exit = once(relay, "exit");
+    guest.end("x");
+    await exit;
+  }, 20_000);
+
+  it("is one word for each argument, whatever the path of Node holds", () => {
+    const command = relayCommand("/opt/it's, $HOME/node", { host: "127.0.0.1", port: 2049 });
+    expect(command.startsWith("'/bin/sh' '-c' 'exec \"$@\" 2> /dev/null' 'relay' ")).toBe(true);
+    expect(command).toContain(String.raw` '/opt/it'\''s, $HOME/node' '--no-warnings' '-e' `);
+    expect(command.endsWith(" '127.0.0.1' '2049'")).toBe(true);
+  });
+});
