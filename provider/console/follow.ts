@@ -1,8 +1,8 @@
 /** Follows a serial console log that a VMM writes, from its first byte on. */
 
-import { type FSWatcher, watch } from "node:fs";
-import { type FileHandle, open, stat } from "node:fs/promises";
-import { basename, dirname } from "node:path";
+import { access, type FileHandle, open, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { stripVTControlCharacters } from "node:util";
 
 import { systemCodeOf } from "../errors.js";
@@ -19,13 +19,15 @@ export interface ConsoleChunk {
 export interface FollowOptions {
   /** Ends the following; what the file holds by then is still yielded. */
   readonly signal: AbortSignal;
-  /** Longest time between two looks, in milliseconds; 25 by default. inotify usually tells sooner. */
+  /** Time between two looks, in milliseconds; 10 by default. */
   readonly pollMilliseconds?: number;
   /** A longer line is cut into several of this many bytes; 4096 by default. */
   readonly maxLineBytes?: number;
 }
 
 const READ_BYTES = 64 * 1024;
+// No inotify: a serial port writes each character by itself, and an event for each would keep a processor busy that the guest needs.
+const POLL_MILLISECONDS = 10;
 const LINE_FEED = 0x0a;
 // A guest must not be able to play on the person's terminal: no control character but the tab is left.
 // oxlint-disable-next-line no-control-regex
@@ -41,8 +43,8 @@ export function consoleText(bytes: Uint8Array): string {
  * (its folder must); a truncated or replaced file is read again from its start.
  */
 export async function* followConsole(path: string, options: FollowOptions): AsyncGenerator<ConsoleChunk> {
+  await access(dirname(path));
   const reader = new ConsoleReader(path, options.maxLineBytes ?? 4096);
-  const bell = new Bell(path, options.signal, options.pollMilliseconds ?? 25);
   try {
     for (;;) {
       const last = options.signal.aborted;
@@ -52,10 +54,9 @@ export async function* followConsole(path: string, options: FollowOptions): Asyn
         yield chunk;
       }
       if (last) return;
-      await bell.wait();
+      await pause(options.pollMilliseconds ?? POLL_MILLISECONDS, options.signal);
     }
   } finally {
-    bell.close();
     await reader.close();
   }
 }
@@ -78,6 +79,7 @@ class ConsoleReader {
   #inode = 0n;
   #offset = 0;
   #pending: Buffer = Buffer.alloc(0);
+  readonly #buffer = Buffer.alloc(READ_BYTES);
 
   constructor(
     readonly path: string,
@@ -88,11 +90,10 @@ class ConsoleReader {
   async read(): Promise<ConsoleChunk | undefined> {
     const restarted = await this.#openAgainIfReplaced();
     if (this.#file === undefined) return undefined;
-    const buffer = Buffer.alloc(READ_BYTES);
-    const { bytesRead } = await this.#file.read(buffer, 0, READ_BYTES, this.#offset);
+    const { bytesRead } = await this.#file.read(this.#buffer, 0, READ_BYTES, this.#offset);
     if (bytesRead === 0) return restarted ? { lines: [], tail: "" } : undefined;
     this.#offset += bytesRead;
-    return this.#split(Buffer.concat([this.#pending, buffer.subarray(0, bytesRead)]));
+    return this.#split(Buffer.concat([this.#pending, this.#buffer.subarray(0, bytesRead)]));
   }
 
   async close(): Promise<void> {
@@ -139,53 +140,11 @@ class ConsoleReader {
   }
 }
 
-/** Rings when the file may have changed: on inotify, after the poll time, and on the abort. */
-class Bell {
-  #rung = false;
-  #ring: (() => void) | undefined;
-  #watcher: FSWatcher | undefined;
-
-  constructor(
-    path: string,
-    readonly signal: AbortSignal,
-    readonly pollMilliseconds: number,
-  ) {
-    const name = basename(path);
-    try {
-      // The folder is watched, since the file may not exist yet and may be replaced.
-      this.#watcher = watch(dirname(path), { persistent: false }, (_event, changed) => {
-        if (changed === null || changed === name) this.#onRing();
-      });
-      this.#watcher.on("error", () => this.#watcher?.close()); // the folder went away: the poll remains
-    } catch (error) {
-      const code = systemCodeOf(error);
-      // Out of inotify watches: the poll alone is slower by 25 ms at most.
-      if (code !== "ENOSPC" && code !== "EMFILE") throw error;
-    }
-    signal.addEventListener("abort", this.#onRing);
+/** Waits for the time or the abort. */
+async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  try {
+    await delay(milliseconds, undefined, { signal });
+  } catch (error) {
+    if (!signal.aborted) throw error;
   }
-
-  async wait(): Promise<void> {
-    if (!this.#rung && !this.signal.aborted) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, this.pollMilliseconds);
-        this.#ring = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
-    this.#rung = false;
-    this.#ring = undefined;
-  }
-
-  close(): void {
-    this.signal.removeEventListener("abort", this.#onRing);
-    this.#watcher?.close();
-  }
-
-  readonly #onRing = (): void => {
-    this.#rung = true;
-    this.#ring?.();
-  };
 }

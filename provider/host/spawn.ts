@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { open, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
@@ -28,6 +28,8 @@ export interface SpawnRequest {
    * program writes**, or the guest gets I/O errors beyond it. See {@link raiseFileSizeLimit} for a disk that grows.
    */
   readonly fileSizeLimitMiB: number;
+  /** Absolute path of what the program makes once it is up, such as its control socket: it then counts as started at once. */
+  readonly makes?: string;
   /**
    * Takes stdout instead of `log`, with a limit of its own: for a guest's console beside a large disk image, with
    * `path=/dev/stdout` as the VMM's serial file. Written by a small process (cat) that ends with the program; what
@@ -37,6 +39,8 @@ export interface SpawnRequest {
     /** Absolute path of the file; emptied first, mode 0600. */
     readonly file: string;
     readonly limitMiB: number;
+    /** Absolute path of a name by which the program opens the pipe, to be removed by the caller; absent: it writes to its stdout. */
+    readonly pipe?: string;
   };
 }
 
@@ -45,10 +49,10 @@ const BYTES_PER_MIB = 1_048_576;
 /** How long the shell may take to become the program, in milliseconds. */
 const START_MILLISECONDS = 10_000;
 
-/** How long a program must live to count as started, in milliseconds. */
+/** How long a program must live to count as started, in milliseconds, unless it shows earlier that it is up. */
 const WATCH_MILLISECONDS = 100;
 
-const POLL_MILLISECONDS = 5;
+const POLL_MILLISECONDS = 2;
 
 /** What of our environment a VMM may need; a Pulumi program's has secrets in it. */
 const KEPT_VARIABLES = [
@@ -65,23 +69,23 @@ const KEPT_VARIABLES = [
 const RUN = 'umask 077; trap "" XFSZ; exec "$@"';
 
 /**
- * $1 is the file, $2 its limit in bytes, $3 prlimit. A named pipe without a name any more: opened for both ends first, so that
- * neither open waits (fifo(7)). The logger reads the pipe to its end, so that the program never gets EPIPE.
+ * $1 is the file, $2 its limit in bytes, $3 prlimit, $4 the name of the pipe, $5 says whether it keeps that. The pipe is opened for
+ * both ends first, so that neither open waits (fifo(7)). The logger reads the pipe to its end, so that the program never gets EPIPE.
  */
 const RUN_WITH_CONSOLE = `umask 077; trap "" XFSZ
 : > "$1" || exit 126
-mkfifo -m 600 "$1.pipe" || exit 126
-exec 3<> "$1.pipe" 4< "$1.pipe" 5> "$1.pipe" 3>&-
-rm -f "$1.pipe"
+mkfifo -m 600 "$4" || exit 126
+exec 3<> "$4" 4< "$4" 5> "$4" 3>&-
+[ "$5" = keep ] || rm -f "$4"
 sh -c '"$3" --fsize="$2" cat >> "$1"; exec cat > /dev/null' console "$1" "$2" "$3" <&4 4<&- 5>&- &
-shift 3
+shift 5
 exec "$@" >&5 4<&- 5>&-`;
 
 /**
  * Starts a program in a session of its own, with nothing of ours but PATH, HOME and the like in its environment.
  *
  * @returns Once the program itself runs (the pid is the one that ran the shell in front of it) and has lived for
- * 100 ms.
+ * 100 ms, or has made what it makes.
  * @throws MicroVmError `host-unusable` when the program or prlimit is not found, `vmm-failed` with its output when
  * it ends at once, `state-directory` when the log cannot be written.
  */
@@ -102,7 +106,7 @@ export async function spawnDetached(request: SpawnRequest): Promise<ProcessIdent
     });
     await once(child, "spawn");
     child.unref();
-    const identity = await untilStarted(child, program, [shell, command]);
+    const identity = await untilStarted(child, request, program, [shell, command]);
     if (identity !== undefined) return identity;
     throw new MicroVmError(
       "vmm-failed",
@@ -133,7 +137,9 @@ export async function raiseFileSizeLimit(identity: ProcessIdentity, fileSizeLimi
 function shellArguments({ console }: SpawnRequest, prlimit: string, command: readonly string[]): string[] {
   if (console === undefined) return ["-c", RUN, "sh", ...command];
   const limit = String(console.limitMiB * BYTES_PER_MIB);
-  return ["-c", RUN_WITH_CONSOLE, "sh", console.file, limit, prlimit, ...command];
+  const { file, pipe } = console;
+  const name = pipe === undefined ? [`${file}.pipe`, "drop"] : [pipe, "keep"];
+  return ["-c", RUN_WITH_CONSOLE, "sh", file, limit, prlimit, ...name, ...command];
 }
 
 async function openLog(path: string): Promise<FileHandle> {
@@ -150,6 +156,7 @@ async function openLog(path: string): Promise<FileHandle> {
  */
 async function untilStarted(
   child: ChildProcess,
+  { makes }: SpawnRequest,
   program: string,
   inFront: readonly (readonly string[])[],
 ): Promise<ProcessIdentity | undefined> {
@@ -161,7 +168,8 @@ async function untilStarted(
   while (child.exitCode === null && child.signalCode === null) {
     const now = performance.now();
     if (!passing.has(commandLineOf(pid))) started ??= now;
-    if (started !== undefined && now - started >= WATCH_MILLISECONDS) return identify(pid);
+    const isUp = started !== undefined && makes !== undefined && existsSync(makes);
+    if (isUp || (started !== undefined && now - started >= WATCH_MILLISECONDS)) return identify(pid);
     if (started === undefined && now >= deadline) {
       child.kill("SIGKILL");
       throw new MicroVmError(
