@@ -42,7 +42,7 @@ describe.skipIf(reason !== undefined)(suiteName("an engine that ends during crea
   it("is finished and saved after one interrupt", async () => {
     await write("interrupted");
     const run = start();
-    await untilSaid(run, /waiting for the kernel/);
+    await untilSaid(run, /waiting for/);
     run.kill("SIGINT");
     await run.result;
     const vm = await theVm(stack);
