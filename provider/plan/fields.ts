@@ -163,9 +163,12 @@ export const fields: Readonly<Record<InputName, Field>> = {
     absent: defaults.portForwards,
   },
   network: {
-    meaning: "The bridge of a Cloud Hypervisor VM.",
+    meaning:
+      "`{ bridge?, tap?, subnet? }` of a Cloud Hypervisor VM: an existing bridge or tap is used and left, a missing bridge is made.",
     type: "object",
+    default: '`{ bridge: "microvm0", subnet: "10.20.1.1/16" }`',
     change: { qemu: "unsupported", "cloud-hypervisor": "replace" },
+    same: (olds, news) => isDeepStrictEqual(effectiveNetwork(olds), effectiveNetwork(news)),
   },
   guestAccess: {
     meaning: "`\"internet\"`: all that QEMU's user network reaches, this host's loopback services included.",
@@ -270,4 +273,13 @@ function effectiveServer(values: Values): string | undefined {
   const link = linkOf(values);
   if (typeof address !== "string" || link === undefined) return undefined;
   return isBehind(address, link) ? link.gatewayAddress : address;
+}
+
+/** Where a tap is; of another back end's link, nothing. An unknown one equals no other. */
+function effectiveNetwork(values: Values): unknown {
+  const link = linkOf(values);
+  if (link === undefined) return Symbol("unknown");
+  return link.kind === "tap"
+    ? [link.bridge, link.tap, link.gatewayAddress, link.prefixLength]
+    : values["network"];
 }

@@ -9,7 +9,7 @@ import { generatedName, rootDigest, rootInputs } from "./identity.js";
 import { crossFieldFailures } from "./rules.js";
 import type { InputName, InputValues } from "./schema.js";
 import type { Spec } from "./spec.js";
-import { isInputName, validateInputs, type Failure } from "./validate.js";
+import { isInputName, validateInputs, valueAt, type Failure } from "./validate.js";
 
 /** What the SDK says of the resource beside its inputs. */
 export interface ResourceContext {
@@ -37,10 +37,24 @@ export interface SpecResult {
 }
 
 /** Inputs whose value ends up in the kernel command line or the list of disks, which state shows in clear. */
-const shownInClear: readonly InputName[] = ["vmName", ...rootInputs, "kernelArgs", "ip", "entryPoint"];
+const shownInClear: readonly InputName[] = [
+  "vmName",
+  ...rootInputs,
+  "kernelArgs",
+  "ip",
+  "network",
+  "entryPoint",
+];
 
 /** Inputs that decide the command line and the disks. */
-const bootInputs: readonly InputName[] = [...shownInClear, "kernel", "initramfs", "vcpus", "statefulDiskMiB"];
+const bootInputs: readonly InputName[] = [
+  ...shownInClear,
+  "backend",
+  "kernel",
+  "initramfs",
+  "vcpus",
+  "statefulDiskMiB",
+];
 
 /** Inputs that a config.yaml can give. */
 const configFileInputs: readonly InputName[] = [
@@ -83,8 +97,23 @@ export async function specOf(
   fillDefaults(values, unknown);
   nameVm(values, unknown, context);
   failures.push(...crossFieldFailures({ values, unknown }));
-  const decided = failures.length === 0 && !bootInputs.some((name) => unknown.has(name));
-  return { spec: decided ? specFrom(values, unknown) : undefined, values, unknown, failures };
+  // Of the back end, its type decides: another field of it may become known later.
+  const backend = values.backend ?? standInOf(inputs["backend"]);
+  const isKnown = (name: InputName) => !unknown.has(name) || (name === "backend" && backend !== undefined);
+  const decided = failures.length === 0 && bootInputs.every(isKnown);
+  return { spec: decided ? specFrom({ ...values, backend }, unknown) : undefined, values, unknown, failures };
+}
+
+/** A back end of which only the type is known; undefined where that is not, either. */
+function standInOf(backend: unknown): InputValues["backend"] {
+  switch (valueAt(backend, ["type"])) {
+    case "qemu":
+      return defaults.backend;
+    case "cloud-hypervisor":
+      return { type: "cloud-hypervisor" };
+    default:
+      return undefined;
+  }
 }
 
 function isAbsent(value: unknown): boolean {

@@ -3,6 +3,7 @@
 import { isIPv4 } from "node:net";
 import { isThisHost, takeSamePort, userNetwork } from "../boot/network.js";
 import { shown } from "../errors.js";
+import { tapNetworkFailures } from "./network-rules.js";
 import type { InputName, InputValues } from "./schema.js";
 import type { Failure } from "./validate.js";
 
@@ -61,7 +62,7 @@ export function crossFieldFailures(known: KnownValues): Failure[] {
     ...reservedNfsOptionFailures(known.values),
     ...hiddenEvidenceFailures(known),
     ...portForwardFailures(known.values),
-    ...backendFailures(known.values),
+    ...backendFailures(known),
     ...addressFailures(known.values),
   ];
 }
@@ -154,7 +155,7 @@ function portForwardFailures({ portForwards }: InputValues): Failure[] {
 
 type Refusal = readonly [input: InputName | "backend.apiSocket", given: boolean, reason: string];
 
-function backendFailures(values: InputValues): Failure[] {
+function backendFailures({ values, unknown }: KnownValues): Failure[] {
   const { backend } = values;
   switch (backend?.type) {
     case undefined:
@@ -162,7 +163,11 @@ function backendFailures(values: InputValues): Failure[] {
     case "qemu":
       return refusals(qemuRefusals(values));
     case "cloud-hypervisor":
-      return [...refusals(cloudHypervisorRefusals(values)), ...roomFailures(values)];
+      return [
+        ...refusals(cloudHypervisorRefusals(values)),
+        ...roomFailures(values),
+        ...tapNetworkFailures(values, unknown),
+      ];
     case "arrakis":
       return [
         {

@@ -5,6 +5,7 @@
 
 import { isIPv4 } from "node:net";
 import { z } from "zod";
+import { hostPlaceOf } from "../boot/tap-link.js";
 
 const integer = (min: number, max: number, error = `an integer from ${min} to ${max}`) => {
   return z.int({ error }).min(min, { error }).max(max, { error });
@@ -133,14 +134,23 @@ const backend = z.discriminatedUnion("type", [qemu, cloudHypervisor, arrakis], {
   error: 'an object whose type is "qemu", "cloud-hypervisor" or "arrakis"',
 });
 
+/** What the kernel (dev_valid_name, net/core/dev.c), ip(8) and nft(8) all take as it stands. */
+const interfaceName = matching(
+  "a network interface name of at most 15 characters: letters, digits and _ . - after the first",
+  /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$/,
+);
+
+const SUBNET =
+  "an IPv4 network of 8 to 30 bits such as 10.20.1.0/24 (or 10.20.1.1/24: the host's address on it)";
+
 const network = z.strictObject(
   {
-    bridge: matching(
-      "a network interface name of at most 15 characters",
-      /^[A-Za-z0-9_.-]{1,15}$/,
-    ).optional(),
-    tap: matching("a network interface name of at most 15 characters", /^[A-Za-z0-9_.-]{1,15}$/).optional(),
-    subnet: matching("an IPv4 network such as 10.20.1.0/24", /^[0-9.]+\/[0-9]{1,2}$/).optional(),
+    bridge: interfaceName.optional(),
+    tap: interfaceName.optional(),
+    subnet: z
+      .string({ error: SUBNET })
+      .refine((text) => hostPlaceOf(text) !== undefined, { error: SUBNET })
+      .optional(),
   },
   { error: "an object { bridge?, tap?, subnet? }" },
 );
