@@ -1,9 +1,9 @@
 /**
  * Host-wide leases: what two VMs of this user cannot both have, whatever state directories they are in.
  *
- * A lease is a folder, `RUNTIME/leases/tcp-8080/127.0.0.1/`, with one file in it. Everything rests on rename(2) of a
- * prepared folder, which succeeds only where nothing or an empty folder is: a lease of one address is renamed to that
- * path; one of all addresses is renamed, as `tcp-8080/` with `0.0.0.0/` inside, to where no other may be.
+ * A lease is a folder, `RUNTIME/leases/tcp-8080/127.0.0.1/` or `RUNTIME/leases/guest-address/10.20.7.9/`, with one file in it.
+ * Everything rests on rename(2) of a prepared folder, which succeeds only where nothing or an empty folder is: a lease of one
+ * address is renamed to that path; one of all addresses is renamed, as `tcp-8080/` with `0.0.0.0/` inside, to where no other may be.
  */
 
 import { randomBytes } from "node:crypto";
@@ -27,6 +27,13 @@ export interface PortLease {
   readonly port: number;
 }
 
+/** What of a VM on a tap is one's alone: its address on the links of this host, its vsock's context id. */
+export interface UniqueLease {
+  readonly kind: "guest-address" | "vsock-cid";
+  /** IPv4 address, or number in decimal. */
+  readonly value: string;
+}
+
 /** Who has a lease. It holds for as long as the record of that instance exists. */
 export interface LeaseHolder {
   readonly stateDirectory: string;
@@ -39,6 +46,8 @@ interface HeldLease extends LeaseHolder {
   /** Of this one taking: two leases of one instance on one port, one after the other, differ. */
   readonly id: string;
 }
+
+const UNIQUE_KINDS: readonly UniqueLease["kind"][] = ["guest-address", "vsock-cid"];
 
 const EVERY_ADDRESS = "0.0.0.0";
 
@@ -68,20 +77,60 @@ export async function takeLease(
 ): Promise<void> {
   const leases = await leasesDirectory(env);
   const group = join(leases, groupOf(lease));
-  await sweep(leases);
-  const held: HeldLease = { ...holder, instance: checkedInstance(holder.instance), id: newId() };
-  let tries = 0;
-  while (!(await place(leases, group, lease.address, held))) {
-    if (await ownsOrEvicts(leases, group, lease, held)) return;
-    if (++tries === MOST_TRIES) throw unusable(group);
-  }
+  const held = newLease(holder);
+  const taken = await take(leases, group, lease.address, held);
+  if (taken === "had") return;
+  if (taken !== "taken") throw portTaken(lease, taken);
   try {
     // Renamed in beside a lease of all addresses: that one was first.
-    if (lease.address !== EVERY_ADDRESS) await evict(leases, join(group, EVERY_ADDRESS), lease, held);
+    if (lease.address !== EVERY_ADDRESS) {
+      const first = await evict(leases, join(group, EVERY_ADDRESS), held);
+      if (first !== "gone" && first !== "own") throw portTaken(lease, first);
+    }
     await assertPortFree(lease.protocol, lease.address, lease.port);
   } catch (error) {
     await retire(leases, join(group, lease.address), held.id);
     throw error;
+  }
+}
+
+/**
+ * Takes what is one VM's alone, for an instance whose name is claimed. Taking again what the instance has succeeds. A lease of which
+ * the record is gone is taken over.
+ *
+ * @returns Who has it, when another VM does; else undefined.
+ */
+export async function takeUnique(
+  { kind, value }: UniqueLease,
+  holder: LeaseHolder,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<LeaseHolder | undefined> {
+  const leases = await leasesDirectory(env);
+  const taken = await take(leases, join(leases, kind), value, newLease(holder));
+  return taken === "had" || taken === "taken" ? undefined : taken;
+}
+
+/** The values that the instance has of a kind. */
+export async function uniqueValues(
+  kind: UniqueLease["kind"],
+  instance: string,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<string[]> {
+  const group = join(await leasesDirectory(env), kind);
+  const values: string[] = [];
+  for (const value of await namesIn(group)) {
+    if ((await holderOf(join(group, value)))?.instance === instance) values.push(value);
+  }
+  return values;
+}
+
+/** Gives back what is the instance's alone; its ports stay. Idempotent. */
+export async function releaseUnique(instance: string, env: NodeJS.ProcessEnv = process.env): Promise<void> {
+  const leases = await leasesDirectory(env);
+  for (const kind of UNIQUE_KINDS) {
+    for (const value of await namesIn(join(leases, kind))) {
+      await release(leases, join(leases, kind, value), checkedInstance(instance));
+    }
   }
 }
 
@@ -98,9 +147,10 @@ export async function releaseLease(
 /** Gives back all that the instance has. Idempotent. */
 export async function releaseLeases(instance: string, env: NodeJS.ProcessEnv = process.env): Promise<void> {
   await keepLeases(instance, [], env);
+  await releaseUnique(instance, env);
 }
 
-/** Gives back all that the instance has but these. Idempotent. */
+/** Gives back all ports that the instance has but these. Idempotent. */
 export async function keepLeases(
   instance: string,
   kept: readonly PortLease[],
@@ -108,7 +158,7 @@ export async function keepLeases(
 ): Promise<void> {
   const leases = await leasesDirectory(env);
   for (const group of await namesIn(leases)) {
-    if (group.startsWith(".")) continue;
+    if (group.startsWith(".") || isUniqueKind(group)) continue;
     for (const address of await namesIn(join(leases, group))) {
       if (kept.some((lease) => groupOf(lease) === group && lease.address === address)) continue;
       await release(leases, join(leases, group, address), checkedInstance(instance));
@@ -138,44 +188,46 @@ async function place(leases: string, group: string, address: string, held: HeldL
   }
 }
 
-/**
- * What stands in the way of a lease: removes what is stale.
- *
- * @returns Whether the instance has the lease already; false when it is worth another try.
- */
-async function ownsOrEvicts(
+/** Puts the lease in its place. @returns `had`: it was the instance's before; a lease: it is that VM's. */
+async function take(
   leases: string,
   group: string,
-  lease: PortLease,
+  address: string,
   held: HeldLease,
-): Promise<boolean> {
-  const inTheWay = lease.address === EVERY_ADDRESS ? await namesIn(group) : [lease.address];
-  for (const address of inTheWay) {
-    if (await evict(leases, join(group, address), lease, held)) return address === lease.address;
+): Promise<"taken" | "had" | HeldLease> {
+  await sweep(leases);
+  let tries = 0;
+  while (!(await place(leases, group, address, held))) {
+    const inTheWay = address === EVERY_ADDRESS ? await namesIn(group) : [address];
+    for (const other of inTheWay) {
+      const found = await evict(leases, join(group, other), held);
+      if (found === "gone") continue;
+      if (found !== "own") return found;
+      if (other === address) return "had";
+      break;
+    }
+    if (++tries === MOST_TRIES) throw unusable(group);
   }
-  return false;
+  return "taken";
 }
 
-/**
- * Removes a lease whose record is gone.
- *
- * @returns Whether it is the instance's own, and stays.
- * @throws MicroVmError `port-taken` when it is another VM's.
- */
-async function evict(leases: string, path: string, lease: PortLease, held: HeldLease): Promise<boolean> {
+/** Removes a lease whose record is gone. @returns `own`: it is the instance's, and stays; a lease: it is another VM's, and stays. */
+async function evict(leases: string, path: string, held: HeldLease): Promise<"gone" | "own" | HeldLease> {
   const other = await holderOf(path);
-  if (other === undefined) return false;
-  if (other.instance === held.instance) return true;
-  if (await isHeld(other)) {
-    throw new MicroVmError(
-      "port-taken",
-      `port ${lease.port}/${lease.protocol} of ${lease.address} is the VM ${other.vmName}'s (state directory ${other.stateDirectory}); ` +
-        "choose another hostPort, or remove that VM",
-      { input: "portForwards" },
-    );
-  }
+  if (other === undefined) return "gone";
+  if (other.instance === held.instance) return "own";
+  if (await isHeld(other)) return other;
   await retire(leases, path, other.id);
-  return false;
+  return "gone";
+}
+
+function portTaken(lease: PortLease, holder: LeaseHolder): MicroVmError {
+  return new MicroVmError(
+    "port-taken",
+    `port ${lease.port}/${lease.protocol} of ${lease.address} is the VM ${holder.vmName}'s (state directory ${holder.stateDirectory}); ` +
+      "choose another hostPort, or remove that VM",
+    { input: "portForwards" },
+  );
 }
 
 async function release(leases: string, path: string, instance: string): Promise<void> {
@@ -276,8 +328,17 @@ async function namesIn(path: string): Promise<string[]> {
 function unusable(path: string): MicroVmError {
   return new MicroVmError(
     "host-unusable",
-    `the lease ${path} is torn; remove that folder if no VM of yours has the port`,
+    `the lease ${path} is torn; remove that folder if no VM of yours has it`,
   );
+}
+
+function newLease(holder: LeaseHolder): HeldLease {
+  const { stateDirectory, vmName, instance } = holder;
+  return { stateDirectory, vmName, instance: checkedInstance(instance), id: newId() };
+}
+
+function isUniqueKind(group: string): boolean {
+  return UNIQUE_KINDS.some((kind) => kind === group);
 }
 
 function newId(): string {
