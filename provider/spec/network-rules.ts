@@ -37,12 +37,12 @@ function addressFailures(ip: string | undefined, network: TapNetwork): Failure[]
 }
 
 /** The rules that let a guest reach its root alone name every port of it. */
-function accessFailures({ guestAccess, useNfsRoot, nfsMountPort }: InputValues): Failure[] {
+export function accessFailures({ guestAccess, useNfsRoot, nfsMountPort }: InputValues): Failure[] {
   if (guestAccess !== "nfs-only" || useNfsRoot !== true || nfsMountPort !== "rpcbind") return [];
   return [
     {
       input: "nfsMountPort",
-      text: 'expected the TCP port of mountd beside guestAccess: "nfs-only", which opens that port and no other, got "rpcbind"',
+      text: 'expected the TCP port of mountd beside guestAccess: "nfs-only", which opens that port and no other, got "rpcbind" (the default beside nfsPort 2049); `rpcinfo -p` with the server names it',
     },
   ];
 }

@@ -1,10 +1,11 @@
 /** The second half of check: rules that need more than one input, over the values that are known. */
 
 import { isIPv4 } from "node:net";
-import { isThisHost, takeSamePort, userNetwork } from "../boot/network.js";
+import { isThisHost, takeSamePort } from "../boot/network.js";
 import { shown } from "../errors.js";
 import { tapNetworkFailures } from "./network-rules.js";
 import type { InputName, InputValues } from "./schema.js";
+import { userNetworkFailures } from "./user-network-rules.js";
 import type { Failure } from "./validate.js";
 
 /** Values after defaults, and which inputs a preview does not know yet. */
@@ -63,7 +64,7 @@ export function crossFieldFailures(known: KnownValues): Failure[] {
     ...hiddenEvidenceFailures(known),
     ...portForwardFailures(known.values),
     ...backendFailures(known),
-    ...addressFailures(known.values),
+    ...serverFailures(known.values),
   ];
 }
 
@@ -161,7 +162,7 @@ function backendFailures({ values, unknown }: KnownValues): Failure[] {
     case undefined:
       return [];
     case "qemu":
-      return refusals(qemuRefusals(values));
+      return [...refusals(qemuRefusals(values)), ...userNetworkFailures(values)];
     case "cloud-hypervisor":
       return [
         ...refusals(cloudHypervisorRefusals(values)),
@@ -222,31 +223,14 @@ function qemuRefusals(values: InputValues): readonly Refusal[] {
     ],
     ["maxVcpus", values.maxVcpus !== undefined, "the qemu back end changes vcpus by a replace"],
     ["maxMemoryMiB", values.maxMemoryMiB !== undefined, "the qemu back end changes memoryMiB by a replace"],
-    [
-      "guestAccess",
-      values.guestAccess === "nfs-only",
-      'the qemu back end of this release gives only "internet"',
-    ],
   ];
 }
 
-function addressFailures({ backend, ip, nfsServer, useNfsRoot }: InputValues): Failure[] {
-  const failures: Failure[] = [];
-  if (backend?.type === "qemu" && ip !== undefined && isIPv4(ip) && !isUserNetworkGuest(ip)) {
-    failures.push({
-      input: "ip",
-      text: `expected an address from 10.0.2.4 to 10.0.2.254, as QEMU's user network has them, got ${shown(ip)}`,
-    });
+function serverFailures({ nfsServer, useNfsRoot }: InputValues): Failure[] {
+  if (useNfsRoot !== true || nfsServer === undefined || !isIPv4(nfsServer) || !isUnusableServer(nfsServer)) {
+    return [];
   }
-  if (useNfsRoot === true && nfsServer !== undefined && isIPv4(nfsServer) && isUnusableServer(nfsServer)) {
-    failures.push({ input: "nfsServer", text: `expected the address of one host, got ${shown(nfsServer)}` });
-  }
-  return failures;
-}
-
-function isUserNetworkGuest(address: string): boolean {
-  const [head, last] = [address.slice(0, address.lastIndexOf(".")), Number(address.split(".")[3])];
-  return head === userNetwork.network.slice(0, -2) && last >= 4 && last <= 254;
+  return [{ input: "nfsServer", text: `expected the address of one host, got ${shown(nfsServer)}` }];
 }
 
 /** Multicast, reserved and broadcast addresses (RFC 1112, RFC 919), and "this network" except the wildcard. */

@@ -603,9 +603,19 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
     'guestAccess: expected one of "internet", "nfs-only", got "none" (string)',
   ],
   [
-    "guest access that comes later",
-    { guestAccess: "nfs-only" },
-    'guestAccess: not supported: the qemu back end of this release gives only "internet"; leave it out',
+    "the NFS server's address for a guest that reaches nothing else",
+    { guestAccess: "nfs-only", ip: "10.0.2.100" },
+    'ip: expected another address beside guestAccess: "nfs-only", which shows the guest its NFS server at this one, got "10.0.2.100" (string)',
+  ],
+  [
+    "datagrams for a guest that reaches nothing but its NFS server",
+    { guestAccess: "nfs-only", portForwards: [port, { hostPort: 53, guestPort: 53, protocol: "udp" }] },
+    'portForwards.1.protocol: expected "tcp" beside guestAccess: "nfs-only", with which QEMU drops every datagram that the guest sends, got "udp"',
+  ],
+  [
+    "a server's port mapper for a guest that reaches nothing but the ports that are named",
+    { guestAccess: "nfs-only", nfsPort: 2049 },
+    'nfsMountPort: expected the TCP port of mountd beside guestAccess: "nfs-only", which opens that port and no other, got "rpcbind" (the default beside nfsPort 2049); `rpcinfo -p` with the server names it',
   ],
   [
     "a power state of another kind",
