@@ -27,6 +27,11 @@ export const noticeKinds = {
     cause: "A loopback address would be the guest's own.",
     remedy: NOTHING,
   },
+  "server-alone": {
+    text: "{vm}: the guest reaches nfsServer {server} as {address}, and nothing else",
+    cause: 'A VM with `guestAccess: "nfs-only"` is new, or its kernel command line changes.',
+    remedy: NOTHING,
+  },
   "preflight-warning": {
     text: "{vm}: warning: {input}: {finding}",
     cause:
@@ -117,6 +122,13 @@ export const noticeKinds = {
     text: "the file system of the stateful disk {path} keeps its size: {words}",
     cause: "The stateful disk grew, and its file system could not be grown with it.",
     remedy: "See what e2fsck or resize2fs said; what is on the disk is as it was.",
+  },
+  "no-landlock": {
+    text: "{vm}: Cloud Hypervisor runs without Landlock, which the kernel of this host does not offer",
+    cause:
+      "The hypervisor cannot shut itself out of the files that are not its VM's: the kernel is older than 6.2, or has Landlock off.",
+    remedy:
+      "Use a kernel from 6.2 on with Landlock; the VM runs without it, with seccomp as its only sandbox.",
   },
   "not-confirmed": {
     text: "{vm}: cannot be marked as saved: {finding}",

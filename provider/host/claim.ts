@@ -1,20 +1,22 @@
 /** Taking a name on this host, for good or not at all. */
 
-import { lstat, mkdir, readdir, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
 import type { Owner, Work } from "../backends/backend.js";
-import { MicroVmError, systemCodeOf } from "../errors.js";
+import { MicroVmError } from "../errors.js";
 import { noticeText } from "../notices.js";
 import { isConfirmed } from "./confirm.js";
 import { clearForgotten } from "./forgotten.js";
 import { releaseLeases } from "./lease.js";
 import { moveToLost } from "./lost.js";
+import { detachNetwork } from "./network/index.js";
 import { vmDirectory } from "./paths.js";
 import { endProcess, findByArgument, isAlive } from "./process.js";
 import { readRecord, recordText } from "./record.js";
 import type { VmRecord } from "./record.js";
+import { removeSockets } from "./runtime-directory.js";
 import { vmmsIn } from "./remains.js";
 import { preparationDirectory, removeVmDirectory, sweep } from "./remove.js";
 import { isAbsent, isOccupied, storageError, syncDirectory, writeNewFile } from "./storage.js";
@@ -146,22 +148,13 @@ async function reclaim(stateDirectory: string, lost: VmRecord, work: Work): Prom
   const found = recorded.length > 0 ? recorded : findByArgument(lost.controlSocket);
   for (const vmm of found) await endProcess(vmm, GRACE_SECONDS);
   // Before the record is out of the way: whoever is killed here leaves it to the next claim.
-  await removeSocket(lost.controlSocket);
+  await removeSockets(lost.controlSocket);
+  await detachNetwork(lost.instance);
   await releaseLeases(lost.instance);
   const folder = await moveToLost(stateDirectory, lost.vmName, lost.instance);
   if (folder === undefined) return; // another claim of the same resource was faster
   const ended = found.length > 0 ? "was powered off" : "did not run any more";
   work.notice(noticeText("reclaimed", { vm: lost.vmName, created: lost.createdAt, ended, folder }));
-}
-
-/** Removes a unix socket that nobody listens on any more; a record that names another kind of file removes nothing. */
-async function removeSocket(path: string): Promise<void> {
-  try {
-    if ((await lstat(path)).isSocket()) await rm(path, { force: true });
-  } catch (error) {
-    const code = systemCodeOf(error);
-    if (code !== "ENOENT" && code !== "ENOTDIR") throw error; // there is none
-  }
 }
 
 function isSameOwner(a: Owner, b: Owner): boolean {

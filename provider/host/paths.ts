@@ -14,6 +14,10 @@ export interface VmPaths {
   readonly consoleLog: string;
   /** What the VMM itself prints. */
   readonly vmmLog: string;
+  /** What a VMM tells of its own accord, where it does. */
+  readonly vmmEvents: string;
+  /** Name of the console for a VMM that must not be able to open it again: a folder that goes once the guest runs. */
+  readonly serialName: string;
   /** Copy of the kernel image that the VM boots. */
   readonly kernel: string;
   /** Copy of the initramfs that the VM boots; there only when the boot configuration has one. */
@@ -61,6 +65,8 @@ export function vmPaths(stateDirectory: string, vmName: string): VmPaths {
     record: join(directory, "vm.json"),
     consoleLog: join(directory, "console.log"),
     vmmLog: join(directory, "vmm.log"),
+    vmmEvents: join(directory, "vmm-events.json"),
+    serialName: join(directory, "serial", "console"),
     kernel: join(directory, "kernel"),
     initramfs: join(directory, "initramfs"),
     statefulDisk: join(directory, "stateful.img"),

@@ -42,20 +42,21 @@ export function isSameProcess(a: ProcessIdentity, b: ProcessIdentity): boolean {
 }
 
 /**
- * This user's processes of which one argument contains the text; never this process itself.
+ * This user's processes of which one argument contains one of the texts; never this process itself.
  * Finds a VMM whose starter was killed before it could record it.
  *
- * @param text Unique to what is looked for, such as the path of a control socket that carries the instance.
+ * @param texts Each unique to what is looked for, such as the path of a control socket that carries the instance.
  */
-export function findByArgument(text: string): ProcessIdentity[] {
-  if (text === "") throw new Error("findByArgument needs a text");
+export function findByArgument(...texts: readonly string[]): ProcessIdentity[] {
+  if (texts.includes("")) throw new Error("findByArgument needs a text");
   const found: ProcessIdentity[] = [];
   for (const name of readdirSync("/proc")) {
     const pid = Number(name);
     if (!Number.isInteger(pid) || pid === process.pid) continue;
     const identity = identify(pid);
     const argv = readOfProcess(pid, "cmdline")?.split("\0");
-    if (identity === undefined || !argv?.some((argument) => argument.includes(text))) continue;
+    if (identity === undefined || !argv?.some((argument) => texts.some((text) => argument.includes(text))))
+      continue;
     if (realUserOf(pid) === process.getuid?.() && isAlive(identity)) found.push(identity);
   }
   return found;

@@ -6,9 +6,10 @@ import { vmPaths } from "./paths.js";
 import { findByArgument, type ProcessIdentity } from "./process.js";
 import { isAbsent, storageError } from "./storage.js";
 
-/** Processes that boot from the folder of a VM of this name, recorded or not: a VMM has the path of the kernel in its arguments. */
+/** Processes that boot from the folder of a VM of this name, recorded or not: QEMU has the path of the kernel in its arguments, others that of their events. */
 export function vmmsIn(stateDirectory: string, vmName: string): ProcessIdentity[] {
-  return findByArgument(vmPaths(stateDirectory, vmName).kernel);
+  const { kernel, vmmEvents } = vmPaths(stateDirectory, vmName);
+  return findByArgument(kernel, vmmEvents);
 }
 
 /** Whether a folder or a process of a VM of this name is there; to be asked where it has no record. */

@@ -1,11 +1,12 @@
 /** The short folder for unix sockets and leases: gone after a reboot, as what it names is. */
 
-import { lstat, mkdir, stat } from "node:fs/promises";
+import type { Stats } from "node:fs";
+import { lstat, mkdir, rm, rmdir, stat } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 
 import { MicroVmError, messageOf, systemCodeOf } from "../errors.js";
 import { checkedInstance } from "./paths.js";
-import { isAbsent } from "./storage.js";
+import { isAbsent, isOccupied } from "./storage.js";
 
 const FOLDER = "pulumi-microvm";
 
@@ -60,6 +61,50 @@ export async function controlSocketPath(
     "host-unusable",
     `a path of a unix socket has at most ${SOCKET_PATH_BYTES} bytes, and ${path} has ${bytes}; set XDG_RUNTIME_DIR to a shorter folder`,
   );
+}
+
+/** What lies beside a control socket, for VMMs that make it; all absolute. */
+export interface SocketPaths {
+  readonly control: string;
+  /** Cloud Hypervisor locks its socket by a file beside it, and leaves that. */
+  readonly lock: string;
+  /** Folder of the vsock alone, so that a sandboxed VMM need be let into no other. */
+  readonly vsockDirectory: string;
+  readonly vsock: string;
+}
+
+/** The paths of a VM's sockets, from that of its control socket. */
+export function socketPaths(controlSocket: string): SocketPaths {
+  const vsockDirectory = controlSocket.replace(/\.sock$/, ".vs");
+  return {
+    control: controlSocket,
+    lock: `${controlSocket}.lock`,
+    vsockDirectory,
+    vsock: join(vsockDirectory, "s"), // no longer than the control socket's own path
+  };
+}
+
+/** Removes the sockets of a VMM that has ended. Idempotent; a record that names another kind of file removes nothing. */
+export async function removeSockets(controlSocket: string): Promise<void> {
+  const { control, lock, vsockDirectory, vsock } = socketPaths(controlSocket);
+  if (!control.endsWith(".sock")) return;
+  await removeIf(control, (found) => found.isSocket());
+  await removeIf(lock, (found) => found.isFile() && found.size === 0);
+  await removeIf(vsock, (found) => found.isSocket());
+  try {
+    await rmdir(vsockDirectory);
+  } catch (error) {
+    if (!isAbsent(error) && !isOccupied(error)) throw error; // there is none, or it is another's
+  }
+}
+
+async function removeIf(path: string, isOurs: (found: Stats) => boolean): Promise<void> {
+  try {
+    if (isOurs(await lstat(path))) await rm(path, { force: true });
+  } catch (error) {
+    const code = systemCodeOf(error);
+    if (code !== "ENOENT" && code !== "ENOTDIR") throw error; // there is none
+  }
 }
 
 /** The name of an instance's control socket, in whatever folder it is. */

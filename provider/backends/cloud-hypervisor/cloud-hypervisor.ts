@@ -1,18 +1,117 @@
 /** Cloud Hypervisor as the hypervisor of a local VM. */
 
 import { MicroVmError } from "../../errors.js";
-import type { Vmm, VmmControl, VmmProgram } from "../local/vmm.js";
+import { noticeText } from "../../notices.js";
+import { cloudHypervisorHost } from "../../preflight/cloud-hypervisor.js";
+import type { VmSettings, Work } from "../backend.js";
+import type { GuestState, Launch, Vmm, VmmControl, VmmProgram, VmSize } from "../local/vmm.js";
+import { CloudHypervisorApi } from "./api.js";
+import { diskId, resizeOf, vmConfig } from "./config.js";
+import type { VmInfoBody } from "./schemas.js";
 
 export const cloudHypervisor: Vmm = {
   name: "Cloud Hypervisor",
+  restartsGuest: true,
 
-  async find(): Promise<VmmProgram> {
-    throw new MicroVmError("not-supported", "the cloud-hypervisor back end is not finished yet", {
-      input: "backend",
-    });
+  async find({ backend }: VmSettings): Promise<VmmProgram> {
+    if (backend.type !== "cloud-hypervisor")
+      throw new Error(`not a cloud-hypervisor back end: ${backend.type}`);
+    return programOf((await cloudHypervisorHost(backend)).path);
   },
 
   async connect(controlSocket: string): Promise<VmmControl> {
-    throw new MicroVmError("vmm-failed", `nobody answers at ${controlSocket}`);
+    return new CloudHypervisorControl(await CloudHypervisorApi.connect(controlSocket));
   },
 };
+
+/** How a Cloud Hypervisor program is run: it does nothing but listen until {@link VmmControl.boot}. */
+export function programOf(file: string): VmmProgram {
+  return {
+    file,
+    accelerator: "kvm",
+    argumentsFor: ({ paths }: Launch) => [
+      "--api-socket",
+      `path=${paths.controlSocket}`,
+      // Its path is what tells whose process it is, should the record be lost.
+      "--event-monitor",
+      `path=${paths.events}`,
+      "--seccomp",
+      "true",
+    ],
+  };
+}
+
+class CloudHypervisorControl implements VmmControl {
+  constructor(readonly api: CloudHypervisorApi) {}
+
+  async guestState(): Promise<GuestState> {
+    return guestStateOf(await this.api.info());
+  }
+
+  async boot(launch: Launch, { notice }: Work): Promise<void> {
+    try {
+      await this.api.create(vmConfig(launch, true));
+    } catch (error) {
+      // A kernel without Landlock, or older than 6.2: it says so at once, and has made nothing.
+      if (!(error instanceof MicroVmError && /landlock/i.test(error.text))) throw error;
+      notice(noticeText("no-landlock", { vm: launch.vmName }));
+      await this.api.delete();
+      await this.api.create(vmConfig(launch, false));
+    }
+    await this.api.boot();
+  }
+
+  async resume(): Promise<void> {
+    if ((await this.guestState()) === "paused") await this.api.resume();
+  }
+
+  async pause(): Promise<void> {
+    if ((await this.guestState()) !== "paused") await this.api.pause();
+  }
+
+  async pressPowerButton(): Promise<void> {
+    await this.api.pressPowerButton();
+  }
+
+  async quit(): Promise<void> {
+    await this.api.shutdownVmm();
+  }
+
+  async addPortForward(): Promise<void> {
+    throw new Error("the port forwards of a tap are the host's");
+  }
+
+  async removePortForward(): Promise<void> {
+    throw new Error("the port forwards of a tap are the host's");
+  }
+
+  async resizeDisk(index: number, bytes: number): Promise<void> {
+    await this.api.resizeDisk(diskId(index), bytes);
+  }
+
+  async resizeVm(size: VmSize): Promise<void> {
+    await this.api.resize(resizeOf(size));
+  }
+
+  close(): void {
+    this.api.close();
+  }
+}
+
+/** `Created`: never booted, or ended by a reset that it could not recover from; either way it is to be started anew. */
+function guestStateOf(info: VmInfoBody | undefined): GuestState {
+  if (info === undefined) return "unbooted";
+  switch (info.state) {
+    case "Created":
+      return "unbooted";
+    case "Running":
+      return "running";
+    case "Paused":
+    case "BreakPoint":
+      return "paused";
+    case "Shutdown":
+      return "ended";
+    default:
+      return info.state satisfies never;
+  }
+}

@@ -6,6 +6,7 @@ import { copyIn } from "../../host/boot-files.js";
 import { claimName } from "../../host/claim.js";
 import { makeStatefulDisk } from "../../host/disk.js";
 import { releaseLeases, takeLease } from "../../host/lease.js";
+import { detachNetwork } from "../../host/network/index.js";
 import { vmPaths } from "../../host/paths.js";
 import { thisProcess } from "../../host/process.js";
 import { type VmRecord, writeRecord } from "../../host/record.js";
@@ -18,13 +19,14 @@ import { leaseOf } from "./ports.js";
 import { outputsOf } from "./observe.js";
 import { endVmm, type StartPlace, startVm } from "./start.js";
 import type { Vmm } from "./vmm.js";
+import type { Prover } from "./watch.js";
 
 /**
  * Claims the name, prepares, starts and waits for the proof; each step is recorded before the next.
  *
  * @throws MicroVmError of any code; no process, file or lease is left then.
  */
-export async function createVm(vmm: Vmm, request: CreateRequest): Promise<VmOutputs> {
+export async function createVm(vmm: Vmm, prove: Prover, request: CreateRequest): Promise<VmOutputs> {
   const { boot, settings, signal, notice } = request;
   // What can be refused without touching the host comes first.
   claimOf(boot, settings.readiness);
@@ -34,7 +36,7 @@ export async function createVm(vmm: Vmm, request: CreateRequest): Promise<VmOutp
   stopIfInterrupted(signal);
   await claimName(state.path, claimed, request);
   try {
-    const place = { vmm, program, stateDirectory: state.path, work: { signal, notice } };
+    const place = { vmm, prove, program, stateDirectory: state.path, work: { signal, notice } };
     return await prepareAndStart(place, state, claimed);
   } catch (error) {
     await undo(state, claimed, error);
@@ -115,6 +117,7 @@ async function prepare(state: StateDirectory, claimed: VmRecord, signal: AbortSi
 async function undo(state: StateDirectory, record: VmRecord, error: unknown): Promise<void> {
   try {
     await endVmm(record);
+    await detachNetwork(record.instance);
     await releaseLeases(record.instance);
     await removeVmDirectory(state.path, record.vmName, record.instance);
   } catch (failure) {

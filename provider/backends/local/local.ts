@@ -6,13 +6,18 @@ import { observeVm } from "./observe.js";
 import { removeVm } from "./remove.js";
 import { updateVm } from "./update.js";
 import type { Vmm } from "./vmm.js";
+import { type Prover, untilProved } from "./watch.js";
 
-/** The back end that runs its VMs by this hypervisor. */
-export function localBackend(vmm: Vmm): Backend {
+/**
+ * The back end that runs its VMs by this hypervisor.
+ *
+ * @param prove Waits for the proof of a guest; by default {@link untilProved}.
+ */
+export function localBackend(vmm: Vmm, prove: Prover = untilProved): Backend {
   return {
     observe: (reference) => observeVm(vmm, reference),
-    create: (request) => createVm(vmm, request),
-    update: (request) => updateVm(vmm, request),
+    create: (request) => createVm(vmm, prove, request),
+    update: (request) => updateVm(vmm, prove, request),
     remove: (request) => removeVm(vmm, request),
   };
 }

@@ -1,12 +1,11 @@
 /** Ending a VM's guest in an orderly way, and its VMM in any case. */
 
-import { rm } from "node:fs/promises";
-
 import { hasGuestEnded } from "../../console/ended.js";
 import { MicroVmError } from "../../errors.js";
 import { noticeText } from "../../notices.js";
 import { endProcess, isAlive, type ProcessIdentity, untilExit } from "../../host/process.js";
 import type { VmRecord } from "../../host/record.js";
+import { removeSockets } from "../../host/runtime-directory.js";
 import type { Work } from "../backend.js";
 import { endVmm, vmmsOf, vmmsOfInstance } from "./start.js";
 import type { Vmm, VmmControl } from "./vmm.js";
@@ -96,5 +95,5 @@ async function untilOff(
 /** Ends what may be left of an instance of which there is no record any more. */
 export async function endStrays(instance: string, controlSocket: string): Promise<void> {
   for (const identity of vmmsOfInstance(instance)) await endProcess(identity, 1);
-  await rm(controlSocket, { force: true });
+  await removeSockets(controlSocket);
 }

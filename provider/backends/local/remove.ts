@@ -1,6 +1,7 @@
 /** Removing a VM, whatever is left of it. */
 
 import { releaseLeases } from "../../host/lease.js";
+import { detachNetwork } from "../../host/network/index.js";
 import { vmPaths } from "../../host/paths.js";
 import { type VmRecord, writeRecord } from "../../host/record.js";
 import { removeVmDirectory } from "../../host/remove.js";
@@ -28,6 +29,7 @@ export async function removeVm(vmm: Vmm, request: RemoveRequest): Promise<void> 
   const vm = found?.record ?? { vmName, controlSocket };
   await powerOff(vmm, vm, { shutdownTimeoutSeconds, consoleLog }, request);
   await endStrays(instance, controlSocket);
+  await detachNetwork(instance);
   await releaseLeases(instance);
   await removeVmDirectory(stateDirectory, vmName, instance);
 }

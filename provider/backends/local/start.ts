@@ -1,30 +1,34 @@
 /** Starting a VM whose boot files and disks are in place, up to the guest's proof. */
 
-import { rename, rm } from "node:fs/promises";
+import { mkdir, rename } from "node:fs/promises";
 
+import type { BootConfiguration } from "../../boot/boot.js";
 import { claimOf } from "../../console/evidence.js";
 import { MicroVmError, systemCodeOf } from "../../errors.js";
 import { growFileSystem } from "../../host/disk.js";
+import { type Attachment, attachNetwork } from "../../host/network/index.js";
 import { type VmPaths, vmPaths } from "../../host/paths.js";
 import { assertPortFree } from "../../host/port.js";
 import { endProcess, findByArgument, isAlive, type ProcessIdentity } from "../../host/process.js";
 import { type VmRecord, writeRecord } from "../../host/record.js";
-import { socketName } from "../../host/runtime-directory.js";
+import { removeSockets, socketName, socketPaths } from "../../host/runtime-directory.js";
 import { type SpawnRequest, spawnDetached } from "../../host/spawn.js";
 import type { Work } from "../backend.js";
 import { stopIfInterrupted } from "./interrupt.js";
 import { bootError } from "./report.js";
+import { makeSerialName, removeSerialName } from "./serial-name.js";
 import type { Launch, Vmm, VmmControl, VmmProgram } from "./vmm.js";
-import { untilProved } from "./watch.js";
+import type { Prover } from "./watch.js";
 
 /** Bound of the console log, in MiB: what a guest prints beyond it is dropped. */
 export const CONSOLE_LOG_LIMIT_MIB = 64;
 const SOCKET_SECONDS = 10;
-const SOCKET_POLL_MILLISECONDS = 10;
+const SOCKET_POLL_MILLISECONDS = 2;
 
 /** Where the start happens. */
 export interface StartPlace {
   readonly vmm: Vmm;
+  readonly prove: Prover;
   readonly program: VmmProgram;
   readonly stateDirectory: string;
   readonly work: Work;
@@ -40,7 +44,7 @@ export function fileSizeLimitMiB(statefulDiskMiB: number): number {
  *
  * @param record Phase `prepared`, no VMM.
  * @returns The record, phase `ready`, with the running VMM, once the guest has proved its root.
- * @throws MicroVmError as {@link untilProved}, `vmm-failed`, `port-taken` or `host-unusable`; the VMM that was started has ended then.
+ * @throws MicroVmError as the prover, `vmm-failed`, `port-taken`, `address-taken` or `host-unusable`; the VMM that was started has ended then.
  */
 export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRecord> {
   const { stateDirectory, program, work } = place;
@@ -50,14 +54,18 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
     await assertPortFree(protocol, hostAddress, hostPort);
   }
   await keepOldConsole(paths);
-  await rm(record.controlSocket, { force: true });
+  await removeSockets(record.controlSocket);
   if (record.boot.statefulDiskMiB > 0) {
     await growFileSystem(paths.statefulDisk, work.notice);
   }
   let started: VmRecord = { ...record, accelerator: program.accelerator, proved: false };
   try {
     stopIfInterrupted(work.signal);
-    const identity = await spawnDetached(spawnRequest(program, started, paths));
+    const { vmName, instance, boot } = record;
+    const network = await attachNetwork({ stateDirectory, vmName, instance, boot });
+    const launch = await prepareLaunch(place.vmm, started, paths, network);
+    stopIfInterrupted(work.signal);
+    const identity = await spawnDetached(spawnRequest(program, launch, paths));
     started = { ...started, vmm: identity, phase: "spawned" };
     await writeRecord(stateDirectory, started);
     const control = await connectWhenUp(place, started, paths);
@@ -65,7 +73,7 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
       stopIfInterrupted(work.signal);
       started = { ...started, phase: "started" };
       await writeRecord(stateDirectory, started);
-      await control.resume();
+      await control.boot(launch, work);
     } finally {
       control.close();
     }
@@ -79,13 +87,14 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
 /**
  * Waits for the proof of a guest that was let run, and records it.
  *
- * @throws MicroVmError as {@link untilProved}; the VMM is left as it is.
+ * @throws MicroVmError as the prover; the VMM is left as it is.
  */
 export async function proveVm(place: StartPlace, record: VmRecord): Promise<VmRecord> {
   const { vmName, boot, settings, vmm } = record;
   if (vmm === undefined) throw new Error(`the record of ${vmName} names no VMM to wait for`);
   const paths = vmPaths(place.stateDirectory, vmName);
-  await untilProved({
+  await removeSerialName(paths);
+  await place.prove({
     ...place.work,
     vmName,
     vmm,
@@ -108,7 +117,7 @@ export async function proveVm(place: StartPlace, record: VmRecord): Promise<VmRe
 /** Ends the VMM of a record at once, recorded or not, and removes its socket. */
 export async function endVmm({ vmm, controlSocket }: Startable): Promise<void> {
   for (const identity of vmmsOf({ vmm, controlSocket })) await endProcess(identity, 0);
-  await rm(controlSocket, { force: true });
+  await removeSockets(controlSocket);
 }
 
 /** What a VMM is known by; without a phase it is looked for in any case. */
@@ -127,15 +136,19 @@ export function vmmsOfInstance(instance: string): ProcessIdentity[] {
   return findByArgument(`/${socketName(instance)}`);
 }
 
-/**
- * What is spawned. The console goes straight to its file, which loses nothing; only beside a disk image for which the process must be
- * allowed larger files, it goes through a program that keeps the bound.
- */
-function spawnRequest(program: VmmProgram, record: VmRecord, paths: VmPaths): SpawnRequest {
+/** What the VMM is told, with the places made that it is to write to. */
+async function prepareLaunch(
+  vmm: Vmm,
+  record: VmRecord,
+  paths: VmPaths,
+  network: Attachment | undefined,
+): Promise<Launch> {
   const { vmName, instance, boot, settings, controlSocket } = record;
-  const limitMiB = fileSizeLimitMiB(boot.statefulDiskMiB);
-  const isDirect = limitMiB === CONSOLE_LOG_LIMIT_MIB;
-  const launch: Launch = {
+  const { vsock, vsockDirectory } = socketPaths(controlSocket);
+  if (network !== undefined) await mkdir(vsockDirectory, { recursive: true, mode: 0o700 });
+  if (vmm.restartsGuest) await makeSerialName(paths, isDirect(boot));
+  const plain = isDirect(boot) ? paths.consoleLog : "/dev/stdout";
+  return {
     vmName,
     instance,
     boot,
@@ -143,16 +156,36 @@ function spawnRequest(program: VmmProgram, record: VmRecord, paths: VmPaths): Sp
     paths: {
       kernel: paths.kernel,
       initramfs: boot.initramfs === undefined ? undefined : paths.initramfs,
-      consoleLog: isDirect ? paths.consoleLog : "/dev/stdout",
+      consoleLog: vmm.restartsGuest ? paths.serialName : plain,
       controlSocket,
+      vsock,
+      events: paths.vmmEvents,
     },
+    network,
   };
+}
+
+/**
+ * Whether the console goes straight to its file, which loses nothing. Only beside a disk image for which the process must be
+ * allowed larger files, it goes through a program that keeps the bound.
+ */
+function isDirect({ statefulDiskMiB }: BootConfiguration): boolean {
+  return fileSizeLimitMiB(statefulDiskMiB) === CONSOLE_LOG_LIMIT_MIB;
+}
+
+function spawnRequest(program: VmmProgram, launch: Launch, paths: VmPaths): SpawnRequest {
+  const { boot } = launch;
+  const { consoleLog, controlSocket } = launch.paths;
+  const pipe = consoleLog === paths.serialName ? { pipe: paths.serialName } : {};
   return {
     file: program.file,
     args: program.argumentsFor(launch),
     log: paths.vmmLog,
-    fileSizeLimitMiB: limitMiB,
-    ...(isDirect ? {} : { console: { file: paths.consoleLog, limitMiB: CONSOLE_LOG_LIMIT_MIB } }),
+    makes: controlSocket,
+    fileSizeLimitMiB: fileSizeLimitMiB(boot.statefulDiskMiB),
+    ...(isDirect(boot)
+      ? {}
+      : { console: { file: paths.consoleLog, limitMiB: CONSOLE_LOG_LIMIT_MIB, ...pipe } }),
   };
 }
 

@@ -1,9 +1,10 @@
 /** Bringing an existing VM to what is asked for; also finishing or undoing what a crash left half-done. */
 
-import type { PortForward } from "../../boot/boot.js";
+import type { BootConfiguration, PortForward } from "../../boot/boot.js";
 import { MicroVmError } from "../../errors.js";
 import { growDisk } from "../../host/disk.js";
 import { keepLeases, takeLease } from "../../host/lease.js";
+import { changeForwards as changeTapForwards } from "../../host/network/index.js";
 import { vmPaths } from "../../host/paths.js";
 import { type VmRecord, writeRecord } from "../../host/record.js";
 import { sweepUnfinished } from "../../host/remove.js";
@@ -15,6 +16,7 @@ import { changeForwards, leaseOf } from "./ports.js";
 import { powerOff } from "./power.js";
 import { endVmm, fileSizeLimitMiB, proveVm, startVm, vmmsOf } from "./start.js";
 import type { Vmm, VmmControl } from "./vmm.js";
+import type { Prover } from "./watch.js";
 
 /**
  * Settings, stateful disk, port forwards, power state, in this order; each is recorded when it is done. A VM that died is
@@ -22,10 +24,10 @@ import type { Vmm, VmmControl } from "./vmm.js";
  *
  * @throws MicroVmError; what was done before is recorded, the rest is as it was, and the next update goes on.
  */
-export async function updateVm(vmm: Vmm, request: UpdateRequest): Promise<VmOutputs> {
+export async function updateVm(vmm: Vmm, prove: Prover, request: UpdateRequest): Promise<VmOutputs> {
   const found = await ownRecord(request.reference);
   if (found === undefined) throw notThere(request, "nothing of it is left");
-  const update = new Update(vmm, request, found.record);
+  const update = new Update(vmm, prove, request, found.record);
   const state = await update.run();
   return outputsOf(found.place, update.record, state);
 }
@@ -35,6 +37,7 @@ class Update {
 
   constructor(
     readonly vmm: Vmm,
+    readonly prove: Prover,
     readonly request: UpdateRequest,
     record: VmRecord,
   ) {
@@ -52,6 +55,7 @@ class Update {
     const state = await this.#state();
     await this.#write({ ...this.#record, settings });
     await this.#growDisk(boot.statefulDiskMiB);
+    await this.#resize(boot);
     await this.#forward(boot.portForwards);
     await this.#power(state, settings.powerState);
     return settings.powerState;
@@ -94,6 +98,14 @@ class Update {
     await this.#write({ ...this.#record, boot: { ...boot, statefulDiskMiB: sizeMiB } });
   }
 
+  /** What is asked of a running VM; one that is off starts with it. */
+  async #resize({ vcpus, memoryMiB, disks }: BootConfiguration): Promise<void> {
+    const { boot } = this.#record;
+    if (vcpus === boot.vcpus && memoryMiB === boot.memoryMiB) return;
+    await this.#controlled("to resize it", (control) => control.resizeVm({ vcpus, memoryMiB }));
+    await this.#write({ ...this.#record, boot: { ...this.#record.boot, vcpus, memoryMiB, disks } });
+  }
+
   async #forward(wanted: readonly PortForward[]): Promise<void> {
     const { boot, instance } = this.#record;
     const now = boot.portForwards;
@@ -101,11 +113,23 @@ class Update {
       await this.#write({ ...this.#record, boot: { ...this.#record.boot, portForwards } });
     const change = async (control?: VmmControl): Promise<void> =>
       await changeForwards({ now, wanted, link: boot.link }, this.#holder, control, onChange);
-    if (JSON.stringify(now) !== JSON.stringify(wanted)) {
+    if (boot.link.kind === "tap") {
+      await this.#forwardOnTap(wanted);
+    } else if (JSON.stringify(now) !== JSON.stringify(wanted)) {
       if (!(await this.#controlled("to change its port forwards", change))) await change();
     }
     // An earlier update may have been killed between the lease of a port and the record of it.
     await keepLeases(instance, wanted.map(leaseOf));
+  }
+
+  /** All at once, and again after an update that was killed before it could record it. */
+  async #forwardOnTap(wanted: readonly PortForward[]): Promise<void> {
+    const { boot } = this.#record;
+    for (const forward of wanted) await takeLease(leaseOf(forward), this.#holder);
+    const changed = { ...boot, portForwards: wanted };
+    if (vmmsOf(this.#record).length > 0) await changeTapForwards({ ...this.#holder, boot: changed });
+    if (JSON.stringify(boot.portForwards) === JSON.stringify(wanted)) return;
+    await this.#write({ ...this.#record, boot: changed });
   }
 
   async #power(now: PowerState, wanted: PowerState): Promise<void> {
@@ -139,9 +163,9 @@ class Update {
   }
 
   async #place() {
-    const { vmm, request } = this;
+    const { vmm, prove, request } = this;
     const program = await vmm.find(request.settings);
-    return { vmm, program, stateDirectory: request.reference.stateDirectory, work: request };
+    return { vmm, prove, program, stateDirectory: request.reference.stateDirectory, work: request };
   }
 
   async #stop(): Promise<void> {

@@ -1,7 +1,8 @@
-/** What the life of a local VM needs of its hypervisor. QEMU is one; Cloud Hypervisor will be another. */
+/** What the life of a local VM needs of its hypervisor: QEMU is one, Cloud Hypervisor another. */
 
 import type { BootConfiguration, GuestLink, PortForward } from "../../boot/boot.js";
-import type { VmSettings } from "../backend.js";
+import type { Attachment } from "../../host/network/index.js";
+import type { VmSettings, Work } from "../backend.js";
 
 /** One start of a VMM. All paths are absolute. */
 export interface Launch {
@@ -15,8 +16,15 @@ export interface Launch {
     /** Present when the boot has one. */
     readonly initramfs?: string;
     readonly controlSocket: string;
+    /** What the guest's serial console is written to. */
     readonly consoleLog: string;
+    /** The unix socket that leads to the guest's vsock, in a folder of its own. */
+    readonly vsock: string;
+    /** What the VMM tells of its own accord, where it does. */
+    readonly events: string;
   };
+  /** Absent where the VMM makes the guest's network itself. */
+  readonly network?: Attachment;
 }
 
 /** A hypervisor's program on this host, found fit for a VM's settings. */
@@ -24,7 +32,7 @@ export interface VmmProgram {
   /** Absolute path. */
   readonly file: string;
   readonly accelerator: "kvm" | "tcg";
-  /** Its arguments; the guest must not run before {@link VmmControl.resume}. */
+  /** Its arguments; the guest must not run before {@link VmmControl.boot}. */
   argumentsFor(launch: Launch): string[];
 }
 
@@ -37,8 +45,11 @@ export type GuestState = "running" | "paused" | "unbooted" | "ended";
 /** One connection to a running VMM. Every method throws MicroVmError `vmm-failed` with the VMM's own words. */
 export interface VmmControl {
   guestState(): Promise<GuestState>;
-  /** Lets the guest run, the first time too. */
+  /** Lets the guest run for the first time. */
+  boot(launch: Launch, work: Work): Promise<void>;
+  /** Lets a paused guest go on; one that runs, too. */
   resume(): Promise<void>;
+  /** Pauses the guest, if it is not paused. */
   pause(): Promise<void>;
   /** Asks the guest to power itself off; returns at once. */
   pressPowerButton(): Promise<void>;
@@ -50,13 +61,28 @@ export interface VmmControl {
   removePortForward(forward: PortForward): Promise<void>;
   /** Tells the guest the new size of the disk at this position of the boot configuration's list. */
   resizeDisk(index: number, bytes: number): Promise<void>;
+  /**
+   * Asks for more vCPUs and memory, within what the VM was made with room for. The guest may take its time with them, or never use them.
+   */
+  resizeVm(size: VmSize): Promise<void>;
   close(): void;
+}
+
+/** What a VM can have more of while it runs. */
+export interface VmSize {
+  readonly vcpus: number;
+  readonly memoryMiB: number;
 }
 
 /** A hypervisor. */
 export interface Vmm {
   /** For messages: `QEMU`. */
   readonly name: string;
+  /**
+   * Whether it starts a guest again that resets itself. Then it is given the console by a name that is gone once the guest runs:
+   * it cannot open the console again, and ends.
+   */
+  readonly restartsGuest: boolean;
   /**
    * Finds the program.
    * @throws MicroVmError `host-unusable` when this host cannot run such a VM.

@@ -53,6 +53,9 @@ const LASTING = new Set<NfsFinding["kind"]>([
 /** How the watch ends, before words are found for it. */
 type End = "proved" | "line" | "exit" | "timeout" | "interrupted" | "server";
 
+/** What waits for a guest's proof: {@link untilProved}, or a test's own. */
+export type Prover = (watch: BootWatch) => Promise<void>;
+
 /**
  * Returns once the guest has proved its root.
  * @throws MicroVmError `boot-failed`, `boot-timeout`, `nfs-unreachable`, `vmm-failed` or `interrupted`

@@ -10,6 +10,7 @@ import { QmpClient } from "./qmp.js";
 
 export const qemu: Vmm = {
   name: "QEMU",
+  restartsGuest: false,
 
   async find({ backend }: VmSettings): Promise<VmmProgram> {
     if (backend.type !== "qemu") throw new Error(`not a qemu back end: ${backend.type}`);
@@ -41,6 +42,10 @@ class QemuControl implements VmmControl {
 
   async guestState(): Promise<GuestState> {
     return guestStateOf(await this.qmp.status());
+  }
+
+  async boot(): Promise<void> {
+    await this.qmp.cont();
   }
 
   async resume(): Promise<void> {
@@ -76,6 +81,10 @@ class QemuControl implements VmmControl {
 
   async resizeDisk(index: number, bytes: number): Promise<void> {
     await this.qmp.blockResize(diskNode(index), bytes);
+  }
+
+  async resizeVm(): Promise<void> {
+    throw new Error("the plan replaces a QEMU VM whose size changes");
   }
 
   close(): void {
