@@ -12,7 +12,7 @@ import {
   symlink,
   writeFile,
 } from "node:fs/promises";
-import { basename, dirname, join, relative, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import ts from "typescript";
 import { findBusybox } from "../../../provider/host/initramfs/busybox.js";
 import { findProgram } from "../../../provider/host/program.js";
@@ -165,13 +165,20 @@ async function addModules(root: string, kernel: string): Promise<void> {
   await mustRun("depmod", ["--basedir", root, basename(path)]);
 }
 
+/** What is read of package-lock.json. */
+interface LockFile {
+  /** By path below the repository; "" is the repository itself. */
+  readonly packages: Readonly<Record<string, { readonly dev?: boolean; readonly link?: boolean }>>;
+}
+
 /** The package as it is installed, in `/package`, and the lab beside it, compiled. */
 async function addPackage(root: string): Promise<void> {
   const target = join(root, "package");
   await mkdir(join(target, "node_modules"), { recursive: true });
-  const listed = await mustRun("npm", ["ls", "--omit=dev", "--all", "--parseable"], { cwd: REPOSITORY });
-  for (const folder of listed.split("\n").filter((path) => path.includes("/node_modules/"))) {
-    await cp(await realpath(folder), join(target, relative(REPOSITORY, folder)), { recursive: true });
+  const lock = JSON.parse(await readFile(join(REPOSITORY, "package-lock.json"), "utf8")) as LockFile;
+  for (const [path, { dev, link }] of Object.entries(lock.packages)) {
+    if (path === "" || dev === true || link === true) continue;
+    await cp(join(REPOSITORY, path), join(target, path), { recursive: true });
   }
   await cp(join(REPOSITORY, "dist"), join(target, "dist"), { recursive: true });
   await copyFile(join(REPOSITORY, "package.json"), join(target, "package.json"));
