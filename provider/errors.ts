@@ -64,6 +64,11 @@ export const errorKinds = {
     cause: "A host port of `portForwards` is already in use.",
     remedy: "Choose another `hostPort`, or end what listens there.",
   },
+  "address-taken": {
+    cause:
+      "Another VM on this host has the guest's address, which follows from `vmName` unless `ip` gives one.",
+    remedy: "Give one of the two another address of the network with `ip`.",
+  },
   "boot-failed": {
     cause: "The guest did not come up on the root that the plan named.",
     remedy: "The message names the cause where the console shows one.",

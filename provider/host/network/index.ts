@@ -5,9 +5,28 @@
  * whatever is there. What is ours is marked in the kernel itself (an interface's alias, a rule's comment) with the instance.
  */
 
-import type { BootConfiguration } from "../../boot/boot.js";
+import { createHash } from "node:crypto";
+
+import { type BootConfiguration, type PortForward, tapNameOf, type TapLink } from "../../boot/boot.js";
 import { MicroVmError } from "../../errors.js";
-import type { LeaseHolder } from "../lease.js";
+import { type LeaseHolder, releaseUnique, takeUnique, uniqueValues } from "../lease.js";
+import { assertMayAdminister, isInstalled } from "./command.js";
+import {
+  assertFits,
+  bridgeLines,
+  find,
+  type Interface,
+  interfaceNames,
+  interfaces,
+  isOwnBridge,
+  makeLinks,
+  queuePairsOf,
+  removeLinks,
+  routeLoopback,
+  tapLines,
+} from "./links.js";
+import { withNetworkLock } from "./lock.js";
+import { removeRules, setRules } from "./ruleset.js";
 
 /** A VM as its network sees it. */
 export interface NetworkedVm extends LeaseHolder {
@@ -40,10 +59,15 @@ export interface Attachment {
  */
 export async function attachNetwork(
   vm: NetworkedVm,
-  _env: NodeJS.ProcessEnv = process.env,
+  env: NodeJS.ProcessEnv = process.env,
 ): Promise<Attachment | undefined> {
-  if (vm.boot.link.kind !== "tap") return undefined;
-  throw new MicroVmError("not-supported", "networks of taps are not finished yet", { input: "network" });
+  const { link } = vm.boot;
+  if (link.kind !== "tap") return undefined;
+  assertMayAdminister();
+  await leaseAddress(vm, link, env);
+  const vsockCid = await leaseCid(vm, env);
+  const tap = await withNetworkLock(async () => await make(vm, link));
+  return { ...tap, vsockCid };
 }
 
 /**
@@ -52,10 +76,17 @@ export async function attachNetwork(
  *
  * @throws MicroVmError `host-unusable` when something of it is there and cannot be removed.
  */
-export async function detachNetwork(
-  _instance: string,
-  _env: NodeJS.ProcessEnv = process.env,
-): Promise<void> {}
+export async function detachNetwork(instance: string, env: NodeJS.ProcessEnv = process.env): Promise<void> {
+  // The lease is taken before anything is made and given back after everything is removed.
+  const isLeased = (await uniqueValues("guest-address", instance, env)).length > 0;
+  if (!isLeased && !interfaceNames().includes(tapNameOf(instance))) return;
+  assertMayAdminister();
+  await withNetworkLock(async () => {
+    if (isInstalled("nft")) await removeRules(instance);
+    await removeLinks(tapNameOf(instance));
+  });
+  await releaseUnique(instance, env);
+}
 
 /**
  * Brings the port forwards of an attached VM to `vm.boot.portForwards`, in one step: all or, when it throws, none. The leases of the
@@ -63,7 +94,89 @@ export async function detachNetwork(
  *
  * @throws MicroVmError `host-unusable`
  */
-export async function changeForwards(
-  _vm: NetworkedVm,
-  _env: NodeJS.ProcessEnv = process.env,
-): Promise<void> {}
+export async function changeForwards(vm: NetworkedVm): Promise<void> {
+  const { link } = vm.boot;
+  if (link.kind !== "tap") return;
+  assertMayAdminister();
+  await withNetworkLock(async () => {
+    await rule(vm, link, hasOwnBridge(link, await interfaces()));
+  });
+}
+
+function hasOwnBridge({ bridge }: TapLink, all: readonly Interface[]): boolean {
+  const found = find(all, bridge);
+  return found !== undefined && isOwnBridge(found);
+}
+
+/** Bridge and tap, then the rules: a tap is up before its rules are there, but nobody has it open yet. */
+async function make(vm: NetworkedVm, link: TapLink): Promise<Pick<Attachment, "tap" | "queuePairs">> {
+  const { vcpus } = vm.boot;
+  const all = await interfaces();
+  assertFits(link, all);
+  const existing = link.tap === undefined ? undefined : find(all, link.tap);
+  if (existing !== undefined) {
+    await rule(vm, link, hasOwnBridge(link, all));
+    return { tap: existing.ifname, queuePairs: queuePairsOf(existing, vcpus) };
+  }
+  const tap = tapNameOf(vm.instance);
+  const bridge = find(all, link.bridge);
+  await makeLinks([...bridgeLines(link, bridge), ...tapLines(link, tap, vcpus, find(all, tap))]);
+  await rule(vm, link, bridge === undefined || isOwnBridge(bridge));
+  return { tap, queuePairs: vcpus };
+}
+
+async function rule({ instance, boot }: NetworkedVm, link: TapLink, isOwn: boolean): Promise<void> {
+  const { portForwards, root } = boot;
+  // Without nft and anything that needs it, the guest reaches this host and no further, as the preflight has said.
+  if (portForwards.length === 0 && link.nfsOnly !== true && !isInstalled("nft")) return;
+  const fromLoopback = await takesLoopback(portForwards, link, isOwn);
+  const tap = link.tap ?? tapNameOf(instance);
+  const isApart = isOwn && link.tap === undefined;
+  await setRules({ instance, link, tap, isApart, portForwards, fromLoopback, root });
+}
+
+/** Whether the forwards take connections to this host's loopback address. */
+async function takesLoopback(
+  forwards: readonly PortForward[],
+  { bridge }: TapLink,
+  isOwn: boolean,
+): Promise<boolean> {
+  const listens = new Set(forwards.map(({ hostAddress }) => hostAddress));
+  if (!listens.has("127.0.0.1") && !listens.has("0.0.0.0")) return false;
+  if (await routeLoopback(bridge, isOwn)) return true;
+  if (!listens.has("127.0.0.1")) return false;
+  throw new MicroVmError(
+    "host-unusable",
+    `a forward from 127.0.0.1 needs net.ipv4.conf.${bridge}.route_localnet=1, and that bridge is not ours to change. Set it, or give the forwards a hostAddress other than 127.0.0.1`,
+    { input: "portForwards" },
+  );
+}
+
+async function leaseAddress(vm: NetworkedVm, link: TapLink, env: NodeJS.ProcessEnv): Promise<void> {
+  const other = await takeUnique({ kind: "guest-address", value: link.guestAddress }, vm, env);
+  if (other === undefined) return;
+  throw new MicroVmError(
+    "address-taken",
+    `the address ${link.guestAddress} is the VM ${other.vmName}'s (state directory ${other.stateDirectory}); give another address of the network with ip, or remove that VM`,
+    { input: "ip" },
+  );
+}
+
+/** CIDs below 3 and the highest one have a meaning of their own (linux/vm_sockets.h). */
+const FIRST_CID = 3;
+const LAST_CID = 2 ** 32 - 2;
+
+/** A taken one of so many is chance; more of them in a row is not. */
+const MOST_CIDS = 50;
+
+async function leaseCid(vm: NetworkedVm, env: NodeJS.ProcessEnv): Promise<number> {
+  const start = createHash("sha256").update(vm.instance).digest().readUInt32BE(0);
+  for (let step = 0; step < MOST_CIDS; step++) {
+    const cid = FIRST_CID + ((start + step) % (LAST_CID - FIRST_CID + 1));
+    if ((await takeUnique({ kind: "vsock-cid", value: String(cid) }, vm, env)) === undefined) return cid;
+  }
+  throw new MicroVmError(
+    "host-unusable",
+    `${MOST_CIDS} vsock context ids in a row from ${start} on are taken by other VMs; remove some`,
+  );
+}

@@ -1,0 +1,101 @@
+/** The system's own programs for its network: ip(8) and nft(8). */
+
+import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+
+import { MicroVmError, messageOf } from "../../errors.js";
+import { findProgram } from "../program.js";
+
+/** A program, and the Debian package that has it. */
+const PACKAGES = { ip: "iproute2", nft: "nftables" } as const;
+
+export type NetworkProgram = keyof typeof PACKAGES;
+
+const TIMEOUT_MILLISECONDS = 20_000;
+const MOST_OUTPUT_BYTES = 256 * 1024 * 1024;
+
+/** CAP_NET_ADMIN of capabilities(7), by its number in linux/capability.h. */
+const CAP_NET_ADMIN = 12n;
+
+/** A program that ended with an error; `output` is what it printed. */
+export class CommandError extends MicroVmError {
+  constructor(
+    text: string,
+    readonly output: string,
+    cause: unknown,
+  ) {
+    super("host-unusable", text, { cause });
+  }
+}
+
+/**
+ * The path of a program.
+ *
+ * @throws MicroVmError `host-unusable` when it is not installed.
+ */
+export function networkProgram(name: NetworkProgram, env: NodeJS.ProcessEnv = process.env): string {
+  return findProgram(
+    name,
+    `install the package ${PACKAGES[name]} (Debian and Ubuntu: apt-get install ${PACKAGES[name]})`,
+    env,
+  );
+}
+
+/** Whether a program is installed. */
+export function isInstalled(name: NetworkProgram): boolean {
+  try {
+    networkProgram(name);
+    return true;
+  } catch (error) {
+    if (error instanceof MicroVmError) return false;
+    throw error;
+  }
+}
+
+/**
+ * Runs a program.
+ *
+ * @param input What it reads from its standard input.
+ * @returns What it prints.
+ * @throws CommandError (`host-unusable`) with its own words when it fails.
+ */
+export async function run(name: NetworkProgram, args: readonly string[], input = ""): Promise<string> {
+  const file = networkProgram(name);
+  return await new Promise((resolve, reject) => {
+    const options = {
+      timeout: TIMEOUT_MILLISECONDS,
+      maxBuffer: MOST_OUTPUT_BYTES,
+      env: { ...process.env, LC_ALL: "C" },
+    };
+    const child = execFile(file, args, options, (error, stdout, stderr) => {
+      if (error === null) return resolve(stdout);
+      const output = stderr.trim();
+      const words = output === "" ? messageOf(error) : output.replaceAll(/\s*\n\s*/g, "; ");
+      reject(new CommandError(`${name} ${args.join(" ")} failed: ${words}`, output, error));
+    });
+    // EPIPE: it ended without reading; then its exit code tells.
+    child.stdin?.on("error", () => {});
+    child.stdin?.end(input);
+  });
+}
+
+/** Whether this process may change the network: whether it has CAP_NET_ADMIN (capabilities(7)). */
+export function mayAdminister(): boolean {
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1];
+  return effective !== undefined && ((BigInt(`0x${effective}`) >> CAP_NET_ADMIN) & 1n) === 1n;
+}
+
+/**
+ * Makes sure of the right to change the network.
+ *
+ * @throws MicroVmError `host-unusable`
+ */
+export function assertMayAdminister(): void {
+  if (mayAdminister()) return;
+  throw new MicroVmError(
+    "host-unusable",
+    "expected the right to change this host's network (CAP_NET_ADMIN), which making a bridge, a tap and its rules takes, and this process has it not. " +
+      'Run pulumi as root, or use backend: { type: "qemu" }, whose user network takes no rights',
+    { input: "backend" },
+  );
+}
