@@ -2,8 +2,10 @@
 
 export {
   MicroVm,
+  type CloudHypervisorBackendArgs,
   type DiskOutput,
   type MicroVmArgs,
+  type NetworkArgs,
   type PortForwardArgs,
   type QemuBackendArgs,
   type ReadinessArgs,

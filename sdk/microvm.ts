@@ -20,6 +20,23 @@ export interface QemuBackendArgs {
   binary?: pulumi.Input<string>;
 }
 
+/** Runs the VM on Cloud Hypervisor, on this host. It needs KVM, and the right to make a bridge and a tap. */
+export interface CloudHypervisorBackendArgs {
+  type: "cloud-hypervisor";
+  /** Absolute path of the program. Default: `$CLOUD_HYPERVISOR`, else `cloud-hypervisor` on PATH. */
+  binary?: pulumi.Input<string>;
+}
+
+/** The network of a VM on Cloud Hypervisor. */
+export interface NetworkArgs {
+  /** Name of the bridge; made where it is not there. Default: `"microvm0"`. */
+  bridge?: pulumi.Input<string>;
+  /** Name of an existing tap, used and left as it is. Default: one is made for the VM. */
+  tap?: pulumi.Input<string>;
+  /** IPv4 network of the bridge, whose first address is this host's. Default: `"10.20.1.0/24"`. */
+  subnet?: pulumi.Input<string>;
+}
+
 /** A port of this host that leads to a port of the guest. */
 export interface PortForwardArgs {
   /** Port on the host, 1 to 65535. */
@@ -73,9 +90,9 @@ export interface MicroVmArgs {
   kernelArgs?: pulumi.Input<pulumi.Input<string>[]>;
   /** `"static"` (default), `"dhcp"`, or the guest's IPv4 address on its link. */
   ip?: pulumi.Input<string>;
-  /** Number of virtual CPUs. Default: 1. */
+  /** Number of virtual CPUs. Default: 1. On Cloud Hypervisor they grow in place up to `maxVcpus`. */
   vcpus?: pulumi.Input<number>;
-  /** Memory of the guest in MiB. Default: 512. */
+  /** Memory of the guest in MiB. Default: 512. On Cloud Hypervisor it grows in place up to `maxMemoryMiB`, by multiples of 128. */
   memoryMiB?: pulumi.Input<number>;
   /** vCPUs that the VM can grow to without a replace. Not on the `qemu` back end. */
   maxVcpus?: pulumi.Input<number>;
@@ -85,9 +102,12 @@ export interface MicroVmArgs {
   statefulDiskMiB?: pulumi.Input<number>;
   /** Host ports that lead to guest ports. Default: none. */
   portForwards?: pulumi.Input<pulumi.Input<PortForwardArgs>[]>;
-  /** The bridge of a Cloud Hypervisor VM. Not on the `qemu` back end. */
-  network?: pulumi.Input<object>;
-  /** What the guest can reach. Default: `"internet"`, which on QEMU includes this host's loopback services. */
+  /** The bridge or tap of a Cloud Hypervisor VM. Not on the `qemu` back end. */
+  network?: pulumi.Input<NetworkArgs>;
+  /**
+   * What the guest can reach. Default: `"internet"`, which on QEMU includes this host's loopback services. `"nfs-only"`: the
+   * NFS server of its root, on `nfsPort` and `nfsMountPort`, and nothing else.
+   */
   guestAccess?: pulumi.Input<"internet" | "nfs-only">;
   /** Default: `"running"`. */
   powerState?: pulumi.Input<"running" | "paused" | "stopped">;
@@ -96,7 +116,7 @@ export interface MicroVmArgs {
   /** How long an orderly power-off may take before it is forced, in seconds. Default: 10. */
   shutdownTimeoutSeconds?: pulumi.Input<number>;
   /** What runs the VM. Default: `{ type: "qemu" }`. */
-  backend?: QemuBackendArgs;
+  backend?: QemuBackendArgs | CloudHypervisorBackendArgs;
   /** Absolute path of an Arrakis config.yaml whose values count where nothing else is given. */
   configFile?: pulumi.Input<string>;
   /** What a certain finding before the boot is. Default: `"error"`. */

@@ -93,6 +93,9 @@ export type Root =
     }
   | { readonly type: "disk"; readonly rootfs: string };
 
+/** The memory of a running guest grows by blocks of this size (docs/hotplug.md of Cloud Hypervisor). */
+export const MEMORY_BLOCK_MIB = 128;
+
 /** Everything that a hypervisor is given. */
 export interface BootConfiguration {
   readonly kernel: BootFile;

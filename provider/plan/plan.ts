@@ -3,7 +3,7 @@
 import { posix } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { BackendOptions } from "../backends/backend.js";
-import type { PortForward } from "../boot/boot.js";
+import { MEMORY_BLOCK_MIB, type PortForward } from "../boot/boot.js";
 import { isBehind, linkOf, takeSamePort } from "../boot/network.js";
 import { noticeText } from "../notices.js";
 import type { InputName } from "../spec/schema.js";
@@ -66,7 +66,9 @@ function effective(policy: Change["policy"], field: FieldName, olds: Values, new
 function hasRoom(field: FieldName, olds: Values, news: Values): boolean {
   const most = olds[field === "vcpus" ? "maxVcpus" : "maxMemoryMiB"];
   const [before, after] = [olds[field] ?? fields[field as InputName].absent, news[field]];
-  return typeof most === "number" && isSmaller(before, after) && typeof after === "number" && after <= most;
+  if (typeof most !== "number" || typeof before !== "number" || typeof after !== "number") return false;
+  if (field === "memoryMiB" && (after - before) % MEMORY_BLOCK_MIB !== 0) return false;
+  return before < after && after <= most;
 }
 
 function backendTypeOf(values: Values): BackendOptions["type"] {

@@ -15,7 +15,7 @@ import { digestOf } from "../host/boot-files.js";
 import { ensureInitramfs } from "../host/initramfs/initramfs.js";
 import { resolveServer } from "./address.js";
 import type { Finding } from "./finding.js";
-import { bootNeeds, describeLack } from "./kernel/boot-needs.js";
+import { type BootNeed, bootNeeds, describeLack } from "./kernel/boot-needs.js";
 import type { Processor } from "./kernel/image.js";
 import { inspectKernel } from "./kernel/inspect.js";
 
@@ -142,13 +142,16 @@ async function kernelFacts(
 ): Promise<Partial<GatheredFacts>> {
   const { values, unknown } = result;
   const decisive = ["useNfsRoot", "ip", "initramfs", "backend", "statefulDiskMiB"] as const;
-  if (decisive.some((name) => unknown.has(name)) || values.backend?.type !== "qemu") return {};
+  const { backend } = values;
+  if (decisive.some((name) => unknown.has(name)) || backend === undefined) return {};
+  const machine = machineOf(backend);
+  if (machine === undefined) return {};
   const isOld = before.olds["kernelSha256"] === kernelSha256;
   const { vm } = before;
   try {
     const kernel = await inspectKernel(values.kernel ?? "");
     const { processor } = kernel;
-    if (processor !== QEMU_PROCESSOR) return { findings: [wrongProcessor(processor)] };
+    if (processor !== GUEST_PROCESSOR) return { findings: [wrongProcessor(processor, backend.type)] };
     if (before.kept.initramfsSha256 !== undefined) {
       return { processor, ...keptInitramfs(result, before.olds) };
     }
@@ -156,7 +159,7 @@ async function kernelFacts(
     const verdict = bootNeeds(kernel, {
       root: values.useNfsRoot === true ? "nfs" : "disk",
       dhcp: values.ip === "dhcp",
-      machine: values.backend.machine,
+      machine,
       disks: disks || values.useNfsRoot !== true,
       overlay: disks && values.useNfsRoot !== true,
       ownInitramfs: values.initramfs !== undefined,
@@ -208,14 +211,28 @@ async function kernelFacts(
   }
 }
 
-/** What the qemu back end's guests are, so far. */
-const QEMU_PROCESSOR: Processor = "x86_64";
+/** The machine that a kernel is to boot on here; undefined where that is another host's. */
+function machineOf(backend: NonNullable<InputValues["backend"]>): BootNeed["machine"] | undefined {
+  switch (backend.type) {
+    case "qemu":
+      return backend.machine;
+    case "cloud-hypervisor":
+      return "cloud-hypervisor";
+    case "arrakis":
+      return undefined;
+    default:
+      return backend satisfies never;
+  }
+}
 
-function wrongProcessor(processor: Processor): Finding {
+/** What guests of local back ends are, so far. */
+const GUEST_PROCESSOR: Processor = "x86_64";
+
+function wrongProcessor(processor: Processor, backend: string): Finding {
   return {
     input: "kernel",
     code: "kernel-unusable",
     certain: true,
-    text: `is a kernel for ${processor}, and the qemu back end runs ${QEMU_PROCESSOR} guests. Give one for ${QEMU_PROCESSOR}`,
+    text: `is a kernel for ${processor}, and the ${backend} back end runs ${GUEST_PROCESSOR} guests. Give one for ${GUEST_PROCESSOR}`,
   };
 }

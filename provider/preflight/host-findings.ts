@@ -1,7 +1,8 @@
 /** What keeps this host from running a guest: each thing once per process, however many VMs ask. */
 
-import type { QemuBackend } from "../backends/backend.js";
+import type { BackendOptions } from "../backends/backend.js";
 import { MicroVmError } from "../errors.js";
+import { assertKvm, usableCloudHypervisor } from "./cloud-hypervisor.js";
 import type { Finding } from "./finding.js";
 import { chooseAccelerator, usableQemu } from "./host.js";
 import { hostMemory, memoryFinding, type HostMemory } from "./memory.js";
@@ -15,7 +16,7 @@ let memory: Promise<HostMemory | undefined> | undefined;
  * @param memoryMiB Memory of the guest; absent while it is not known.
  */
 export async function hostFindings(
-  backend: QemuBackend,
+  backend: BackendOptions,
   memoryMiB: number | undefined,
 ): Promise<readonly Finding[]> {
   const key = JSON.stringify(backend);
@@ -30,11 +31,12 @@ export async function hostFindings(
   return ofMemory === undefined ? ofBackend : [...ofBackend, ofMemory];
 }
 
-async function backendFindings(backend: QemuBackend): Promise<readonly Finding[]> {
-  const found = await Promise.all([
-    findingOf(() => usableQemu(backend)),
-    findingOf(() => chooseAccelerator(backend.accelerator)),
-  ]);
+async function backendFindings(backend: BackendOptions): Promise<readonly Finding[]> {
+  const looks =
+    backend.type === "qemu"
+      ? [() => usableQemu(backend), () => chooseAccelerator(backend.accelerator)]
+      : [() => usableCloudHypervisor(backend), () => assertKvm()];
+  const found = await Promise.all(looks.map(findingOf));
   return found.filter((finding) => finding !== undefined);
 }
 

@@ -35,7 +35,9 @@ export async function preflight(request: PreflightRequest): Promise<readonly Fin
   const backend = unknown.has("backend") ? undefined : values.backend;
   const found = await Promise.all([
     place === undefined ? [] : exportFinding(place, guest),
-    mayBoot && backend?.type === "qemu" ? hostFindings(backend, known(request, "memoryMiB")) : [],
+    mayBoot && (backend?.type === "qemu" || backend?.type === "cloud-hypervisor")
+      ? hostFindings(backend, known(request, "memoryMiB"))
+      : [],
   ]);
   return found.flat().filter((finding) => finding !== undefined);
 }

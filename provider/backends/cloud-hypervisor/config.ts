@@ -1,13 +1,10 @@
 /** Boot configuration -> the VmConfig of Cloud Hypervisor. Pure. */
 
-import type { BootConfiguration, Disk } from "../../boot/boot.js";
+import { type BootConfiguration, type Disk, MEMORY_BLOCK_MIB } from "../../boot/boot.js";
 import type { Launch, VmSize } from "../local/vmm.js";
 import type { VmConfigBody, VmResizeBody } from "./schemas.js";
 
 const MIB = 1_048_576;
-
-/** The guest's memory grows in blocks of this size (docs/hotplug.md of Cloud Hypervisor: "a multiple of 128MiB"). */
-export const MEMORY_BLOCK_MIB = 128;
 
 /** Name of the only network device. */
 const NETWORK_ID = "net0";

@@ -122,13 +122,13 @@ class Update {
     await keepLeases(instance, wanted.map(leaseOf));
   }
 
-  /** All at once, and again after an update that was killed before it could record it. */
+  /** All at once, also of a VM that is off: its rules stand until it is removed. */
   async #forwardOnTap(wanted: readonly PortForward[]): Promise<void> {
     const { boot } = this.#record;
+    if (JSON.stringify(boot.portForwards) === JSON.stringify(wanted)) return;
     for (const forward of wanted) await takeLease(leaseOf(forward), this.#holder);
     const changed = { ...boot, portForwards: wanted };
-    if (vmmsOf(this.#record).length > 0) await changeTapForwards({ ...this.#holder, boot: changed });
-    if (JSON.stringify(boot.portForwards) === JSON.stringify(wanted)) return;
+    await changeTapForwards({ ...this.#holder, boot: changed });
     await this.#write({ ...this.#record, boot: changed });
   }
 

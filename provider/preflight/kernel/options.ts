@@ -11,8 +11,8 @@ export interface BootNeed {
   readonly root: "nfs" | "disk";
   /** Whether the guest asks a DHCP server for its address (`ip=dhcp`). */
   readonly dhcp: boolean;
-  /** QEMU's machine type: q35 and virt have virtio devices on PCI, microvm has them memory-mapped. */
-  readonly machine: "q35" | "microvm" | "virt";
+  /** The kind of machine: microvm has memory-mapped virtio devices, the others have them on PCI. The first three are QEMU's. */
+  readonly machine: "q35" | "microvm" | "virt" | "cloud-hypervisor";
   /** Whether the guest has any disk. */
   readonly disks: boolean;
   /** Whether a stateful disk is laid over a read-only root disk, which only an initramfs can do. */
@@ -54,6 +54,11 @@ export const builtInRules: readonly OptionRule[] = [
     anyOf: ["ACPI", "VIRTIO_MMIO_CMDLINE_DEVICES"],
     reason: "to learn of the virtio devices of a microvm machine",
     when: overMmio,
+  },
+  {
+    anyOf: ["ACPI"],
+    reason: "to learn of the devices of a Cloud Hypervisor machine",
+    when: (need) => need.machine === "cloud-hypervisor",
   },
   { anyOf: ["NET"], reason: "to have a network", when: fromNfs },
   { anyOf: ["INET"], reason: "to speak TCP/IP", when: fromNfs },

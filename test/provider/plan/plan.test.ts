@@ -42,7 +42,7 @@ const rows: readonly (readonly [field: string, policy: Policy, other: unknown])[
   ["initramfsSha256", "replace", "d".repeat(64)],
   ["generatedInitramfs", "none", "/state/.cache/i"],
   ["rootfsDigest", "replace", "size:1,mtime:x"],
-  ["nfsServerAddress", "none", "10.0.0.9"],
+  ["nfsServerAddress", "replace", "10.0.0.9"],
   ["stateDirectory", "none", "/other"],
   ["observed", "none", "unknown"],
 ];
@@ -92,7 +92,11 @@ describe("the policy table", () => {
   });
 
   it.each(rows)("makes a changed %s: %s", (field, policy, other) => {
-    const { action, changes, failures } = plan(nfsState, changed(field, other));
+    const access = field === "nfsServerAddress" ? { guestAccess: "nfs-only" } : {};
+    const { action, changes, failures } = plan(
+      { ...nfsState, ...access },
+      { ...changed(field, other), ...access },
+    );
     const isPlanned = policy !== "none" && policy !== "unsupported";
     expect(action).toBe(actions[policy]);
     expect(changes).toEqual(isPlanned ? [{ field, policy: policy === "grow" ? "replace" : policy }] : []);
@@ -116,6 +120,7 @@ describe("the policy table", () => {
     ["grow within its room", { vcpus: 4, memoryMiB: 1024 }, "update"],
     ["outgrow its room", { vcpus: 5 }, "replace"],
     ["have fewer vCPUs", { vcpus: 1 }, "replace"],
+    ["have memory that is no whole number of blocks more", { memoryMiB: 600 }, "replace"],
     ["have less memory", { memoryMiB: 256 }, "replace"],
     ["be given more room", { vcpus: 4, maxVcpus: 8 }, "replace"],
   ])("lets a Cloud Hypervisor VM %s", (_what, change, action) => {
@@ -180,6 +185,17 @@ describe("another way to say the same", () => {
     expect(plan(olds, { ...olds, nfsServer: "192.0.2.7" })).toEqual(nothing);
     const moved = { ...olds, nfsServerAddress: "192.0.2.8", cmdline: "console=ttyS0 192.0.2.8" };
     expect(plan(olds, moved).changes).toEqual([{ field: "cmdline", policy: "replace" }]);
+  });
+
+  it("of a server that is reached by a relay is a change where the command line shows none", () => {
+    const olds = {
+      ...nfsState,
+      guestAccess: "nfs-only",
+      nfsServer: "nfs.example",
+      nfsServerAddress: "192.0.2.7",
+    };
+    expect(plan(olds, { ...olds, nfsServer: "192.0.2.7" })).toEqual(nothing);
+    expect(plan(olds, { ...olds, nfsServerAddress: "192.0.2.8" }).action).toBe("replace");
   });
 
   it("of the kernel is no change: its content counts, not its path", () => {
