@@ -29,9 +29,13 @@ describe.skipIf(reason !== undefined)(suiteName("the life of a VM", reason), () 
 
   const write = (more: object = {}) =>
     stack.writeProgram({
-      "index.js": programOf({ vm: { args: scene.args("blue", { ...forward(), ...more }) } }),
+      "index.js": programOf({ vm: { args: scene.args("blue", { ...plain(), ...more }) } }),
     });
-  const forward = () => ({ portForwards: [{ hostPort: port, guestPort: SCRIPTS_PORT }] });
+  /** The guest's proof is that of a program that asks for no line of its own. */
+  const plain = () => ({
+    portForwards: [{ hostPort: port, guestPort: SCRIPTS_PORT }],
+    readiness: { timeoutSeconds: 120 },
+  });
   const fromGuest = async (path: string): Promise<string> => {
     const response = await fetch(`http://127.0.0.1:${port}${path}`, { signal: AbortSignal.timeout(3000) });
     return response.text();
@@ -43,7 +47,7 @@ describe.skipIf(reason !== undefined)(suiteName("the life of a VM", reason), () 
   beforeAll(async () => {
     scene = await Scene.open({ blue: "complete" });
     port = await forwardPort();
-    stack = await scene.stack(programOf({ vm: { args: scene.args("blue", forward()) } }));
+    stack = await scene.stack(programOf({ vm: { args: scene.args("blue", plain()) } }));
   });
   afterAll(() => scene?.close());
 

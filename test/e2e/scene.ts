@@ -60,7 +60,7 @@ export class Scene {
     return join(this.folder, name);
   }
 
-  /** Arguments of a VM that boots from a root. */
+  /** Arguments of a VM that boots from a root; its last word is awaited, which decides without a calm after the first. */
   args(root: string, more: Args = {}): Args {
     return {
       kernel: this.kernel,
@@ -70,6 +70,7 @@ export class Scene {
       nfsMountPort: this.server.mountPort,
       nfsPath: this.root(root),
       memoryMiB: 192,
+      readiness: { console: "^guest: ready" },
       ...more,
     };
   }

@@ -98,6 +98,7 @@ export class World {
       memoryMiB: 192,
       statefulDiskMiB: 16,
       shutdownTimeoutSeconds: 30,
+      readiness: { console: "^guest: ready" },
       preflight: "off",
       ...changes,
     };
