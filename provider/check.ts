@@ -2,7 +2,7 @@
 
 import type { Backend } from "./backends/backend.js";
 import { bootConfiguration, type BootConfiguration } from "./boot/boot.js";
-import { isThisHost, linkOf } from "./boot/network.js";
+import { isThisHost, linkOf, seenFromGuest } from "./boot/network.js";
 import { claimOf } from "./console/evidence.js";
 import { MicroVmError, withCode } from "./errors.js";
 import { printOnce } from "./notice.js";
@@ -183,12 +183,11 @@ function bootNotices(vm: string, olds: Values, inputs: Values): string[] {
   const { cmdline, nfsServer, nfsServerAddress } = inputs;
   if (cmdline === UNKNOWN || cmdline === olds["cmdline"]) return [];
   const notices = [noticeText("command-line", { vm, cmdline: String(cmdline) })];
-  if (typeof nfsServerAddress === "string" && isThisHost(nfsServerAddress)) {
-    const address = linkOf(inputs)?.gatewayAddress;
-    if (address !== undefined) {
-      notices.unshift(noticeText("server-is-this-host", { vm, server: String(nfsServer), address }));
-    }
-  }
+  const link = linkOf(inputs);
+  if (typeof nfsServerAddress !== "string" || link === undefined) return notices;
+  const server = { vm, server: String(nfsServer), address: seenFromGuest(nfsServerAddress, link) };
+  if (link.nfsOnly === true) notices.unshift(noticeText("server-alone", server));
+  else if (isThisHost(nfsServerAddress)) notices.unshift(noticeText("server-is-this-host", server));
   return notices;
 }
 

@@ -70,8 +70,7 @@ export const fields: Readonly<Record<InputName, Field>> = {
     meaning: "Host name or IPv4 address of the NFS server; a loopback address means this host.",
     type: "string",
     change: both("replace"),
-    same: (olds, news) =>
-      effectiveServer(olds) !== undefined && effectiveServer(olds) === effectiveServer(news),
+    same: isSameServer,
   },
   nfsPort: {
     meaning: "TCP port of the NFS server.",
@@ -171,7 +170,8 @@ export const fields: Readonly<Record<InputName, Field>> = {
     same: (olds, news) => isDeepStrictEqual(effectiveNetwork(olds), effectiveNetwork(news)),
   },
   guestAccess: {
-    meaning: "`\"internet\"`: all that QEMU's user network reaches, this host's loopback services included.",
+    meaning:
+      '`"internet"`, with QEMU this host\'s loopback services included; `"nfs-only"`: the server of its root, on the ports that are named, and nothing else.',
     type: "string",
     default: '`"internet"`',
     change: both("replace"),
@@ -245,7 +245,11 @@ export const derivedFields: Readonly<Record<keyof DerivedInputs, Field>> = {
   ),
   generatedInitramfs: derived("none"),
   rootfsDigest: derived("replace"),
-  nfsServerAddress: derived("none"),
+  // Where a name has moved to shows in the command line, but not in that of a guest whose relays lead there.
+  nfsServerAddress: derived(
+    "replace",
+    (olds, news) => news["guestAccess"] !== "nfs-only" || isSameServer(olds, news),
+  ),
   stateDirectory: derived("none"),
   // Compared with powerState, not with its own past: see plan.ts.
   observed: derived("none"),
@@ -266,6 +270,10 @@ export function isDefault(name: string, value: unknown): boolean {
 /** Without the prototypes and absent properties that a value has picked up on its way through the engine. */
 function plain(value: unknown): unknown {
   return value === undefined || value === null ? undefined : JSON.parse(JSON.stringify(value));
+}
+
+function isSameServer(olds: Values, news: Values): boolean {
+  return effectiveServer(olds) !== undefined && effectiveServer(olds) === effectiveServer(news);
 }
 
 function effectiveServer(values: Values): string | undefined {

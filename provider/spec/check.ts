@@ -50,6 +50,7 @@ const shownInClear: readonly InputName[] = [
 const bootInputs: readonly InputName[] = [
   ...shownInClear,
   "backend",
+  "guestAccess",
   "kernel",
   "initramfs",
   "vcpus",

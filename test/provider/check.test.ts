@@ -66,6 +66,18 @@ describe("check of a new VM", () => {
     ]);
   });
 
+  it("says that a guest reaches its server alone, at an address of its own, without a name server", async () => {
+    const inputs = { vmName: "alone", nfsServer: "192.0.2.7", guestAccess: "nfs-only" };
+    const { cmdline } = await checkedInputs({}, newsOf(bed, inputs));
+    expect(cmdline).toMatch(
+      / nfsroot=10\.0\.2\.100:\/,.* ip=10\.0\.2\.15::10\.0\.2\.2:[0-9.]+:alone:eth0:off rw /,
+    );
+    expect(bed.lines).toEqual([
+      "alone: the guest reaches nfsServer 192.0.2.7 as 10.0.2.100, and nothing else",
+      `alone: kernel command line: ${String(cmdline)}`,
+    ]);
+  });
+
   it("lists the disks of a disk root, the image by its content", async () => {
     const rootfs = join(bed.folder, "rootfs.img");
     await writeFile(rootfs, "image");

@@ -94,6 +94,24 @@ describe("the boot configuration", () => {
     expect(boot.cmdline).toContain(" nfsroot=192.0.2.7:/,");
   });
 
+  it("gives a guest that reaches nothing else any server under one address, and no name server", () => {
+    for (const [address, hostServer] of [
+      ["127.0.0.1", "127.0.0.1"],
+      ["192.0.2.7", "192.0.2.7"],
+    ] as const) {
+      const boot = bootConfiguration(nfsSpec({ guestAccess: "nfs-only" }), {
+        kernel,
+        nfsServerAddress: address,
+        statefulDisk,
+      });
+      expect(boot.root).toMatchObject({ server: "10.0.2.100", hostServer });
+      expect(boot.cmdline).toBe(
+        'console=ttyS0 root=/dev/nfs nfsroot=10.0.2.100:/,nfsvers=3,tcp,nolock,port=11111,mountport=11111,rsize=1048576,wsize=1048576 ip=10.0.2.15::10.0.2.2:255.255.255.0:my-vm:eth0:off rw gateway_ip="10.0.2.2/24" guest_ip="10.0.2.15/24" vm_name="my-vm" panic=-1',
+      );
+      expect(boot.link).toMatchObject({ nfsOnly: true, nameServers: [] });
+    }
+  });
+
   it("of a disk root names /dev/vda with an initramfs of ours, and not with the person's", () => {
     expect(bootConfiguration(diskSpec(), factsWithInitramfs(true)).cmdline).toContain(" root=/dev/vda ro ");
     const own = bootConfiguration(diskSpec(), factsWithInitramfs(false));

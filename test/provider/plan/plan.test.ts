@@ -47,11 +47,16 @@ const rows: readonly (readonly [field: string, policy: Policy, other: unknown])[
   ["observed", "none", "unknown"],
 ];
 
+/** Checked inputs in which a field matters. */
+function stateWith(field: string): Values {
+  return field === "nfsServerAddress" ? { ...nfsState, guestAccess: "nfs-only" } : nfsState;
+}
+
 /** Checked inputs with one field given anew, and what check derives from it. */
 function changed(field: string, value: unknown): Values {
   const derived: Values =
     field === "nfsServer" ? { nfsServerAddress: value } : field === "powerState" ? { observed: value } : {};
-  return { ...nfsState, ...derived, [field]: value };
+  return { ...stateWith(field), ...derived, [field]: value };
 }
 
 const serverState = (nfsServer: string): Values => ({
@@ -92,11 +97,7 @@ describe("the policy table", () => {
   });
 
   it.each(rows)("makes a changed %s: %s", (field, policy, other) => {
-    const access = field === "nfsServerAddress" ? { guestAccess: "nfs-only" } : {};
-    const { action, changes, failures } = plan(
-      { ...nfsState, ...access },
-      { ...changed(field, other), ...access },
-    );
+    const { action, changes, failures } = plan(stateWith(field), changed(field, other));
     const isPlanned = policy !== "none" && policy !== "unsupported";
     expect(action).toBe(actions[policy]);
     expect(changes).toEqual(isPlanned ? [{ field, policy: policy === "grow" ? "replace" : policy }] : []);
@@ -293,7 +294,7 @@ describe("values that a preview does not know yet", () => {
   it.each(rows.filter(([, policy]) => policy !== "none" && policy !== "unsupported"))(
     "count as a change of %s",
     (field, policy) => {
-      const { action, failures } = plan(nfsState, changed(field, UNKNOWN));
+      const { action, failures } = plan(stateWith(field), changed(field, UNKNOWN));
       expect(action).toBe(actions[policy]);
       expect(failures).toEqual([]);
     },

@@ -289,6 +289,7 @@ describe("inputs that a preview does not know yet", () => {
     [{ useNfsRoot: UNKNOWN }, ["useNfsRoot"]],
     [{ kernel: UNKNOWN }, ["kernel"]],
     [{ vcpus: UNKNOWN }, ["vcpus"]],
+    [{ guestAccess: UNKNOWN }, ["guestAccess"]],
   ] as [Inputs, string[]][])("in %j leave the spec open and fail nothing", async (changes, unknown) => {
     const result = await specOf({ ...nfsInputs, ...changes }, context());
     expect(result.failures).toEqual([]);

@@ -7,6 +7,7 @@ import {
   qemuArguments,
   type QemuSetting,
 } from "../../../../provider/backends/qemu/arguments.js";
+import { relayCommand } from "../../../../provider/backends/qemu/relay.js";
 import type { BootConfiguration } from "../../../../provider/boot/boot.js";
 
 const boot: BootConfiguration = {
@@ -46,6 +47,16 @@ const setting: QemuSetting = {
     consoleLog: "/state/web/console.log",
   },
 };
+
+/** The value of an option. */
+function after(name: string, args: readonly string[]): string {
+  return args[args.indexOf(name) + 1] ?? "";
+}
+
+/** A relay as an option of QEMU's holds it. */
+function relay(port: number): string {
+  return relayCommand("/usr/bin/node", { host: "192.0.2.7", port }).replaceAll(",", ",,");
+}
 
 describe("qemuArguments", () => {
   it("gives the whole command line of an NFS root", () => {
@@ -126,6 +137,65 @@ describe("qemuArguments", () => {
         ["-device", "virtio-rng-device"],
       ].flat(),
     );
+  });
+
+  describe("for a guest that reaches its NFS root alone", () => {
+    const alone: BootConfiguration = {
+      ...boot,
+      root: {
+        type: "nfs",
+        server: "10.0.2.100",
+        hostServer: "192.0.2.7",
+        port: 2049,
+        mountPort: 20048,
+        path: "/",
+      },
+      link: { ...boot.link, nameServers: [], nfsOnly: true },
+      portForwards: [{ hostPort: 8080, guestPort: 80, protocol: "tcp", hostAddress: "127.0.0.1" }],
+    };
+
+    it("restricts the network but for one relay to each port of the server, and port forwards", () => {
+      const args = qemuArguments(alone, setting);
+      expect(after("-netdev", args)).toBe(
+        [
+          "user,id=net0,net=10.0.2.0/24,host=10.0.2.2,dhcpstart=10.0.2.15,ipv6=off,restrict=on",
+          "hostfwd=tcp:127.0.0.1:8080-10.0.2.15:80",
+          `guestfwd=tcp:10.0.2.100:2049-cmd:${relay(2049)}`,
+          `guestfwd=tcp:10.0.2.100:20048-cmd:${relay(20048)}`,
+        ].join(","),
+      );
+    });
+
+    it("lets QEMU start relays, and nothing else that its sandbox can deny", () => {
+      expect(after("-sandbox", qemuArguments(alone, setting))).toBe(
+        "on,obsolete=deny,elevateprivileges=allow,spawn=allow,resourcecontrol=deny",
+      );
+    });
+
+    it("forwards a port that serves both NFS and MOUNT once", () => {
+      const root = { ...alone.root, mountPort: 2049 };
+      expect(after("-netdev", qemuArguments({ ...alone, root }, setting)).split(",guestfwd=")).toHaveLength(
+        2,
+      );
+    });
+
+    it("forwards nothing, and lets QEMU start nothing, with a disk root", () => {
+      const args = qemuArguments({ ...alone, root: { type: "disk", rootfs: "/images/root.img" } }, setting);
+      expect(after("-netdev", args)).toBe(
+        "user,id=net0,net=10.0.2.0/24,host=10.0.2.2,dhcpstart=10.0.2.15,ipv6=off,restrict=on,hostfwd=tcp:127.0.0.1:8080-10.0.2.15:80",
+      );
+      expect(after("-sandbox", args)).toContain("spawn=deny");
+    });
+
+    it.each<[string, Partial<QemuSetting>, Partial<Extract<BootConfiguration["root"], { type: "nfs" }>>]>([
+      ["a port that only rpcbind knows", {}, { mountPort: "rpcbind" }],
+      ["a server that is no address", {}, { hostServer: "127.0.0.1'; reboot" }],
+      ["a Node program without a place", { node: "node" }, {}],
+      ["a Node program with a line end", { node: "/usr/bin/\nnode" }, {}],
+    ])("refuses %s", (_what, settings, root) => {
+      const asked = { ...alone, root: { ...alone.root, ...root } } as BootConfiguration;
+      expect(() => qemuArguments(asked, { ...setting, ...settings })).toThrow();
+    });
   });
 
   it("doubles the commas of a path, so that it cannot add options", () => {
