@@ -171,7 +171,7 @@ export const fields: Readonly<Record<InputName, Field>> = {
   },
   guestAccess: {
     meaning:
-      '`"internet"`, with QEMU this host\'s loopback services included; `"nfs-only"`: the server of its root, on the ports that are named, and nothing else.',
+      '`"internet"`, on QEMU with this host\'s loopback services; `"nfs-only"`: its root\'s server and ports alone.',
     type: "string",
     default: '`"internet"`',
     change: both("replace"),
