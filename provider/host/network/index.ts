@@ -169,7 +169,10 @@ const LAST_CID = 2 ** 32 - 2;
 /** A taken one of so many is chance; more of them in a row is not. */
 const MOST_CIDS = 50;
 
+/** The one that the VM has, as a restored guest needs it; else one that nobody has. */
 async function leaseCid(vm: NetworkedVm, env: NodeJS.ProcessEnv): Promise<number> {
+  const [held] = await uniqueValues("vsock-cid", vm.instance, env);
+  if (held !== undefined) return Number(held);
   const start = createHash("sha256").update(vm.instance).digest().readUInt32BE(0);
   for (let step = 0; step < MOST_CIDS; step++) {
     const cid = FIRST_CID + ((start + step) % (LAST_CID - FIRST_CID + 1));

@@ -77,10 +77,14 @@ export function additionsOf(vm: RuledVm): string[] {
 const ip = (chain: string, text: string): Rule => ({ family: "ip", chain, text });
 const bridge = (chain: string, text: string): Rule => ({ family: "bridge", chain, text });
 
-/** What leaves this host from the guest does so by the host's address. */
+/**
+ * What leaves this host from the guest does so by the host's address. What a guest sends to the host's loopback addresses is dropped,
+ * even though a neighbour's forward may have made the bridge take it (route_localnet).
+ */
 function addressRules({ link }: RuledVm): Rule[] {
   const { guestAddress } = link;
   return [
+    ip("raw", `iifname "${link.bridge}" ip daddr 127.0.0.0/8 drop`),
     ip(
       "postrouting",
       `ip saddr ${guestAddress} ip daddr != ${subnet(link)} oifname != "${link.bridge}" masquerade`,
@@ -105,8 +109,6 @@ function forwardRules({ link, portForwards, fromLoopback }: RuledVm): Rule[] {
       "postrouting",
       `ip saddr { 127.0.0.0/8, ${subnet(link)} } ip daddr ${link.guestAddress} ct status dnat masquerade`,
     ),
-    // As these packets may leave by the bridge, so a guest's to the host's loopback addresses could come in.
-    ...(fromLoopback ? [ip("raw", `iifname "${link.bridge}" ip daddr 127.0.0.0/8 drop`)] : []),
   ];
 }
 
