@@ -1,6 +1,7 @@
 /** What a back end is: one object that turns a boot configuration into a running VM, and tells what is there. */
 
 import type { BootConfiguration } from "../boot/boot.js";
+import type { SnapshotRecord } from "../host/snapshots.js";
 import type { Notice } from "../notice.js";
 
 /** The state that a person asks for with `powerState`. */
@@ -86,6 +87,8 @@ export interface CreateRequest extends Work {
   readonly owner: Owner;
   readonly boot: BootConfiguration;
   readonly settings: VmSettings;
+  /** Snapshot in the same state directory that the guest is restored from; absent for a boot. */
+  readonly snapshotId?: string;
 }
 
 /** One VM to be brought to what the request says; the boot configuration differs at most in what can change in place. */
@@ -101,11 +104,22 @@ export interface RemoveRequest extends Work {
   readonly shutdownTimeoutSeconds: number;
 }
 
+/** One snapshot to be taken. */
+export interface SnapshotRequest extends Work {
+  /** `<vmName>-<16 hex digits>`, new with every snapshot. */
+  readonly id: string;
+  readonly reference: VmReference;
+  readonly owner: Owner;
+}
+
 /** What is known of a VM when create, read or update is done: the resource's outputs. */
 export interface VmOutputs {
   readonly state: ObservedState;
-  /** `proved`: the console showed that the guest runs on the named root. `none`: it was never started. */
-  readonly rootEvidence: "proved" | "none";
+  /**
+   * `proved`: the console showed that the guest runs on the named root. `restored`: it did so before the snapshot that the guest was
+   * restored from, and has shown nothing since. `none`: it was never started.
+   */
+  readonly rootEvidence: "proved" | "restored" | "none";
   /** IPv4 address of the guest on its link. */
   readonly guestIp: string;
   readonly hostId: string;
@@ -128,4 +142,6 @@ export interface Backend {
   update(request: UpdateRequest): Promise<VmOutputs>;
   /** Powers off in an orderly way, then removes everything. Removing what is gone succeeds. */
   remove(request: RemoveRequest): Promise<void>;
+  /** Takes a snapshot of a running VM, which runs on as it did. Leaves nothing behind when it throws; `not-supported` where there are none. */
+  takeSnapshot(request: SnapshotRequest): Promise<SnapshotRecord>;
 }

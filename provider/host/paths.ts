@@ -24,6 +24,26 @@ export interface VmPaths {
   readonly initramfs: string;
   /** Raw image of the stateful disk; there only when the boot configuration has one. */
   readonly statefulDisk: string;
+  /** Folder in which snapshots of the VM are prepared, and what a restored one starts from. */
+  readonly snapshots: string;
+}
+
+/** Files of one snapshot, all absolute. */
+export interface SnapshotPaths {
+  /** Folder of all snapshots, `STATE/.snapshots`. */
+  readonly parent: string;
+  /** `STATE/.snapshots/<id>`. */
+  readonly directory: string;
+  /** The record, `snapshot.json`. */
+  readonly record: string;
+  /** The file whose presence says that the engine's state holds the snapshot. */
+  readonly confirmed: string;
+  /** Folder of what the VMM wrote. */
+  readonly vmm: string;
+  /** Copy of the stateful disk; there only when the VM had one. */
+  readonly statefulDisk: string;
+  /** Where the folder goes on its way out; what a killed process leaves there, every later one sweeps away. */
+  readonly removing: string;
 }
 
 /** One DNS label (RFC 1123, section 2.1): letters, digits, hyphens inside, at most 63. */
@@ -69,6 +89,52 @@ export function vmPaths(stateDirectory: string, vmName: string): VmPaths {
     serialName: join(directory, "serial", "console"),
     kernel: join(directory, "kernel"),
     initramfs: join(directory, "initramfs"),
+    statefulDisk: join(directory, "stateful.img"),
+    snapshots: join(directory, "snapshots"),
+  };
+}
+
+/** `<vmName>-<16 hex digits>` */
+const SNAPSHOT_ID = /^([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)-[0-9a-f]{16}$/i;
+
+/** Whether a text may be the id of a snapshot on this host. */
+export function isSnapshotId(id: string): boolean {
+  return SNAPSHOT_ID.test(id);
+}
+
+/**
+ * The files of one snapshot.
+ *
+ * @throws MicroVmError `invalid-input` when it is no id of ours, so that it never leaves the state directory.
+ */
+export function snapshotPaths(stateDirectory: string, id: string): SnapshotPaths {
+  if (!isSnapshotId(id)) {
+    throw new MicroVmError(
+      "invalid-input",
+      `expected the id of a MicroVmSnapshot, <vmName>-<16 hex digits>, found ${shown(id)}`,
+      { input: "snapshotId" },
+    );
+  }
+  return filesIn(absolute(stateDirectory), id);
+}
+
+function filesIn(stateDirectory: string, id: string): SnapshotPaths {
+  const parent = join(stateDirectory, ".snapshots");
+  const directory = join(parent, id);
+  return {
+    parent,
+    directory,
+    ...snapshotFiles(directory),
+    confirmed: join(directory, "confirmed"),
+    removing: join(stateDirectory, `.removing-snapshot-${id}`),
+  };
+}
+
+/** What is in the folder of a snapshot, also while it is prepared elsewhere. */
+export function snapshotFiles(directory: string): Pick<SnapshotPaths, "record" | "vmm" | "statefulDisk"> {
+  return {
+    record: join(directory, "snapshot.json"),
+    vmm: join(directory, "vmm"),
     statefulDisk: join(directory, "stateful.img"),
   };
 }

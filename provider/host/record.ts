@@ -37,6 +37,8 @@ export interface VmRecord {
   readonly settings: VmSettings;
   /** Whether the guest has proved its root since it was last started. */
   readonly proved: boolean;
+  /** The snapshot that the guest which runs now was restored from; absent for one that has booted. */
+  readonly restoredFrom?: string;
   /** ISO 8601. */
   readonly createdAt: string;
 }
@@ -63,7 +65,8 @@ const linkAddresses = {
   nfsOnly: z.literal(true).optional(),
 };
 
-const bootConfiguration: z.ZodType<BootConfiguration> = z.looseObject({
+/** Schema of a boot configuration, as records hold it. */
+export const bootConfiguration: z.ZodType<BootConfiguration> = z.looseObject({
   kernel: z.looseObject(bootFile),
   initramfs: z.looseObject({ ...bootFile, generated: z.boolean() }).optional(),
   cmdline: z.string(),
@@ -138,6 +141,7 @@ const vmRecord: z.ZodType<VmRecord> = z.looseObject({
   boot: bootConfiguration,
   settings,
   proved: z.boolean(),
+  restoredFrom: z.string().optional(),
   createdAt: z.string(),
 });
 

@@ -8,10 +8,12 @@ import type { GuestState, Launch, Vmm, VmmControl, VmmProgram, VmSize } from "..
 import { CloudHypervisorApi } from "./api.js";
 import { diskId, resizeOf, vmConfig } from "./config.js";
 import type { VmInfoBody } from "./schemas.js";
+import { snapshots } from "./snapshot.js";
 
 export const cloudHypervisor: Vmm = {
   name: "Cloud Hypervisor",
   restartsGuest: true,
+  snapshots,
 
   async find({ backend }: VmSettings): Promise<VmmProgram> {
     if (backend.type !== "cloud-hypervisor")

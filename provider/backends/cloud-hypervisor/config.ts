@@ -38,6 +38,7 @@ export function vmConfig({ boot, paths, network }: Launch, landlock: boolean): V
     console: { mode: "Off" },
     vsock: { cid: network.vsockCid, socket: paths.vsock },
     landlock_enable: landlock,
+    ...(landlock ? { landlock_rules: [{ path: paths.snapshots, access: "rw" as const }] } : {}),
   };
 }
 

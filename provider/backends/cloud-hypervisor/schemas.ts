@@ -52,6 +52,9 @@ export const VsockConfig = z.strictObject({
   socket: z.string(),
 });
 
+/** A place beside those of its devices that the VMM may reach. */
+export const LandlockConfig = z.strictObject({ path: z.string(), access: z.literal("rw") });
+
 export const VmConfig = z.strictObject({
   payload: PayloadConfig,
   cpus: CpusConfig,
@@ -63,6 +66,7 @@ export const VmConfig = z.strictObject({
   console: ConsoleConfig,
   vsock: VsockConfig,
   landlock_enable: z.boolean(),
+  landlock_rules: z.array(LandlockConfig).optional(),
 });
 
 export const VmResize = z.strictObject({

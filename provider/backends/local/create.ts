@@ -17,6 +17,7 @@ import type { CreateRequest, VmOutputs } from "../backend.js";
 import { stopIfInterrupted } from "./interrupt.js";
 import { leaseOf } from "./ports.js";
 import { outputsOf } from "./observe.js";
+import { Restoration } from "./restore.js";
 import { endVmm, type StartPlace, startVm } from "./start.js";
 import type { Vmm } from "./vmm.js";
 import type { Prover } from "./watch.js";
@@ -31,12 +32,20 @@ export async function createVm(vmm: Vmm, prove: Prover, request: CreateRequest):
   // What can be refused without touching the host comes first.
   claimOf(boot, settings.readiness);
   const program = await vmm.find(settings);
+  const restoration = await Restoration.of(vmm, request);
   const state = await openStateDirectory(request.stateDirectory);
   const claimed = await firstRecord(request);
   stopIfInterrupted(signal);
   await claimName(state.path, claimed, request);
   try {
-    const place = { vmm, prove, program, stateDirectory: state.path, work: { signal, notice } };
+    const place: StartPlace = {
+      vmm,
+      prove: restoration === undefined ? prove : (watch) => restoration.settle(watch),
+      program,
+      stateDirectory: state.path,
+      work: { signal, notice },
+      restoration,
+    };
     return await prepareAndStart(place, state, claimed);
   } catch (error) {
     await undo(state, claimed, error);
@@ -67,7 +76,7 @@ async function prepareAndStart(
   claimed: VmRecord,
 ): Promise<VmOutputs> {
   const { vmm, work } = place;
-  const prepared = await prepare(state, claimed, work.signal);
+  const prepared = await prepare(state, claimed, place);
   const { powerState } = claimed.settings;
   if (powerState === "stopped") {
     const ready: VmRecord = { ...prepared, phase: "ready" };
@@ -96,8 +105,10 @@ function outputs(
 }
 
 /** Leases, boot files, the stateful disk. */
-async function prepare(state: StateDirectory, claimed: VmRecord, signal: AbortSignal): Promise<VmRecord> {
+async function prepare(state: StateDirectory, claimed: VmRecord, place: StartPlace): Promise<VmRecord> {
   const { vmName, instance, boot } = claimed;
+  const { restoration } = place;
+  const { signal } = place.work;
   const paths = vmPaths(state.path, vmName);
   for (const forward of boot.portForwards) {
     await takeLease(leaseOf(forward), { stateDirectory: state.path, vmName, instance });
@@ -107,7 +118,12 @@ async function prepare(state: StateDirectory, claimed: VmRecord, signal: AbortSi
   stopIfInterrupted(signal);
   if (boot.initramfs !== undefined) await copyIn(boot.initramfs, paths.initramfs, "initramfs");
   stopIfInterrupted(signal);
-  if (boot.statefulDiskMiB > 0) await makeStatefulDisk(paths.statefulDisk, boot.statefulDiskMiB);
+  await restoration?.takeLeases({ stateDirectory: state.path, vmName, instance });
+  if (boot.statefulDiskMiB > 0) {
+    if (restoration === undefined) await makeStatefulDisk(paths.statefulDisk, boot.statefulDiskMiB);
+    else await restoration.copyDisk(paths.statefulDisk, signal);
+  }
+  stopIfInterrupted(signal);
   const prepared: VmRecord = { ...claimed, phase: "prepared" };
   await writeRecord(state.path, prepared);
   return prepared;

@@ -4,6 +4,7 @@ import type { Backend } from "../backend.js";
 import { createVm } from "./create.js";
 import { observeVm } from "./observe.js";
 import { removeVm } from "./remove.js";
+import { takeSnapshot } from "./snapshot.js";
 import { updateVm } from "./update.js";
 import type { Vmm } from "./vmm.js";
 import { type Prover, untilProved } from "./watch.js";
@@ -19,5 +20,6 @@ export function localBackend(vmm: Vmm, prove: Prover = untilProved): Backend {
     create: (request) => createVm(vmm, prove, request),
     update: (request) => updateVm(vmm, prove, request),
     remove: (request) => removeVm(vmm, request),
+    takeSnapshot: (request) => takeSnapshot(vmm, request),
   };
 }

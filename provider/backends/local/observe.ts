@@ -67,13 +67,18 @@ export function outputsOf(place: Place, record: VmRecord, state: ObservedState):
     state === "running" || state === "paused" || state === "damaged" ? vmmsOf(record)[0] : undefined;
   return {
     state,
-    rootEvidence: record.proved && running !== undefined ? "proved" : "none",
+    rootEvidence: record.proved && running !== undefined ? evidenceOf(record) : "none",
     guestIp: record.boot.link.guestAddress,
     hostId: place.hostId,
     stateDirectory: place.stateDirectory,
     consoleLog: vmPaths(place.stateDirectory, record.vmName).consoleLog,
     ...(running === undefined ? {} : { accelerator: record.accelerator, pid: running.pid }),
   };
+}
+
+/** A restored guest has shown its root before the snapshot, and nothing since. */
+function evidenceOf({ restoredFrom }: VmRecord): "proved" | "restored" {
+  return restoredFrom === undefined ? "proved" : "restored";
 }
 
 /** Looks at a VM that has a record. */

@@ -16,6 +16,7 @@ import { type SpawnRequest, spawnDetached } from "../../host/spawn.js";
 import type { Work } from "../backend.js";
 import { stopIfInterrupted } from "./interrupt.js";
 import { bootError } from "./report.js";
+import type { Restoration } from "./restore.js";
 import { makeSerialName, removeSerialName } from "./serial-name.js";
 import type { Launch, Vmm, VmmControl, VmmProgram } from "./vmm.js";
 import type { Prover } from "./watch.js";
@@ -32,6 +33,8 @@ export interface StartPlace {
   readonly program: VmmProgram;
   readonly stateDirectory: string;
   readonly work: Work;
+  /** What the guest is made from, in place of a boot. */
+  readonly restoration?: Restoration;
 }
 
 /** Largest file that the VMM may write, in MiB: one limit of the system for all files of a process. */
@@ -58,11 +61,14 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
   if (record.boot.statefulDiskMiB > 0) {
     await growFileSystem(paths.statefulDisk, work.notice);
   }
-  let started: VmRecord = { ...record, accelerator: program.accelerator, proved: false };
+  const { restoration } = place;
+  const restoredFrom = restoration?.snapshot.id;
+  let started: VmRecord = { ...record, accelerator: program.accelerator, proved: false, restoredFrom };
   try {
     stopIfInterrupted(work.signal);
     const { vmName, instance, boot } = record;
-    const network = await attachNetwork({ stateDirectory, vmName, instance, boot });
+    const vcpus = restoration?.snapshot.queuePairs ?? boot.vcpus; // the tap is made for one queue each
+    const network = await attachNetwork({ stateDirectory, vmName, instance, boot: { ...boot, vcpus } });
     const launch = await prepareLaunch(place.vmm, started, paths, network);
     stopIfInterrupted(work.signal);
     const identity = await spawnDetached(spawnRequest(program, launch, paths));
@@ -73,7 +79,8 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
       stopIfInterrupted(work.signal);
       started = { ...started, phase: "started" };
       await writeRecord(stateDirectory, started);
-      await control.boot(launch, work);
+      if (restoration === undefined) await control.boot(launch, work);
+      else await restoration.letRun(launch, control);
     } finally {
       control.close();
     }
@@ -146,6 +153,7 @@ async function prepareLaunch(
   const { vmName, instance, boot, settings, controlSocket } = record;
   const { vsock, vsockDirectory } = socketPaths(controlSocket);
   if (network !== undefined) await mkdir(vsockDirectory, { recursive: true, mode: 0o700 });
+  if (vmm.snapshots !== undefined) await mkdir(paths.snapshots, { recursive: true, mode: 0o700 });
   if (vmm.restartsGuest) await makeSerialName(paths, isDirect(boot));
   const plain = isDirect(boot) ? paths.consoleLog : "/dev/stdout";
   return {
@@ -160,6 +168,7 @@ async function prepareLaunch(
       controlSocket,
       vsock,
       events: paths.vmmEvents,
+      snapshots: paths.snapshots,
     },
     network,
   };

@@ -22,6 +22,8 @@ export interface Launch {
     readonly vsock: string;
     /** What the VMM tells of its own accord, where it does. */
     readonly events: string;
+    /** Folder that the VMM may write snapshots to. */
+    readonly snapshots: string;
   };
   /** Absent where the VMM makes the guest's network itself. */
   readonly network?: Attachment;
@@ -74,6 +76,33 @@ export interface VmSize {
   readonly memoryMiB: number;
 }
 
+/** How a hypervisor writes its VM into files, and makes it from them again. */
+export interface VmmSnapshots {
+  /**
+   * Writes the paused guest into a folder.
+   *
+   * @param folder Absolute path; empty.
+   * @throws MicroVmError `vmm-failed`
+   */
+  take(controlSocket: string, folder: string): Promise<TakenSnapshot>;
+  /**
+   * Makes a guest from what {@link take} wrote, paused as it was, in place of {@link VmmControl.boot}.
+   *
+   * @param from Absolute path of the folder that was written.
+   * @param scratch Absolute path of an empty folder on the same file system, which is no longer needed afterwards.
+   * @throws MicroVmError `vmm-failed`, `state-directory`
+   */
+  restore(launch: Launch, from: string, scratch: string): Promise<void>;
+}
+
+/** What a snapshot consists of, and what a restored guest still believes of its devices. */
+export interface TakenSnapshot {
+  /** Names of the files in the folder. */
+  readonly files: readonly string[];
+  readonly vsockCid: number;
+  readonly queuePairs: number;
+}
+
 /** A hypervisor. */
 export interface Vmm {
   /** For messages: `QEMU`. */
@@ -83,6 +112,8 @@ export interface Vmm {
    * it cannot open the console again, and ends.
    */
   readonly restartsGuest: boolean;
+  /** Absent where it takes none. */
+  readonly snapshots?: VmmSnapshots;
   /**
    * Finds the program.
    * @throws MicroVmError `host-unusable` when this host cannot run such a VM.
