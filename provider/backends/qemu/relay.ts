@@ -9,20 +9,28 @@
 /** How long one direction may lie still once the other has ended, in milliseconds: a server may take no notice of that. */
 const HALF_OPEN_MILLISECONDS = 10_000;
 
-/** `pipe` keeps back pressure, and ends one direction (shutdown(2)) when the other side has ended its own. */
+/** What one read takes, in bytes. */
+const BUFFER_BYTES = 262_144;
+
+/**
+ * Each side has one buffer, which is read into again once the other side has taken what was in it: that keeps back pressure, and
+ * the relay small (`pipe` makes a new buffer for each read, and grew to 40 MiB). The end of one direction ends that direction
+ * alone on the other side (shutdown(2)).
+ */
 const PROGRAM = [
-  'const { Socket, connect } = require("node:net");',
+  'const { Socket } = require("node:net");',
   "const [, host, port] = process.argv;",
-  "const allowHalfOpen = true;",
-  "const guest = new Socket({ fd: 0, readable: true, writable: true, allowHalfOpen });",
-  "const server = connect({ host, port, allowHalfOpen });",
   "const end = () => process.exit();",
-  "for (const side of [guest, server]) {",
-  "side.setNoDelay(true);",
-  'side.on("error", end);',
-  `side.on("end", () => { for (const each of [guest, server]) each.setTimeout(${HALF_OPEN_MILLISECONDS}, end); });`,
-  "}",
-  "guest.pipe(server).pipe(guest);",
+  "const sides = [{ fd: 0 }, {}].map((place, index) => {",
+  "const other = () => sides[1 - index];",
+  "const callback = (length, buffer) => { other().write(buffer.subarray(0, length), () => side.resume()); return false; };",
+  `const onread = { buffer: Buffer.allocUnsafe(${BUFFER_BYTES}), callback };`,
+  "const side = new Socket({ ...place, readable: true, writable: true, allowHalfOpen: true, onread });",
+  `const onEnd = () => { other().end(); for (const each of sides) each.setTimeout(${HALF_OPEN_MILLISECONDS}, end); };`,
+  'return side.setNoDelay(true).on("error", end).on("end", onEnd);',
+  "});",
+  "sides[1].connect({ host, port });",
+  "for (const side of sides) side.resume();",
 ].join(" ");
 
 /** Where a relay leads. */
