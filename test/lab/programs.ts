@@ -1,7 +1,15 @@
 /** Which programs this machine has. */
 
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
+
+/** The real Cloud Hypervisor: named by CLOUD_HYPERVISOR, or on PATH; undefined when there is none. */
+export function cloudHypervisorBinary(): string | undefined {
+  const named = process.env["CLOUD_HYPERVISOR"];
+  if (named !== undefined && named !== "") return named;
+  const folders = (process.env["PATH"] ?? "").split(delimiter);
+  return folders.map((folder) => join(folder, "cloud-hypervisor")).find((path) => existsSync(path));
+}
 
 /** Whether a program is found on a search path, this process' own by default. */
 export function isOnPath(program: string, path = process.env["PATH"] ?? ""): boolean {

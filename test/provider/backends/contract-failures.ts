@@ -3,31 +3,35 @@
 import { describe, expect, it } from "vitest";
 
 import type { Phase } from "../../../provider/host/record.js";
+import type { LinuxTest } from "./contract.js";
 import { type LocalLab, untilPhase } from "./local-lab.js";
 
 /** Defines the tests. */
-export function testFailures(labOf: () => LocalLab): void {
+export function testFailures(labOf: () => LocalLab, onLinux: LinuxTest): void {
   describe("a failed boot leaves nothing and names its cause", () => {
-    it.each([
-      ["missing", /no (?:executable|init program)/],
-      ["wrong-format", /error -8|Exec format error/],
-      ["exits", /init program ended \(exit status 1\)/],
-    ] as const)("an init that is %s", async (guest, cause) => {
-      const lab = labOf();
-      const error = await lab.failureOf(await lab.request({ guest }));
-      expect(error.code).toBe("boot-failed");
-      expect(error.message).toMatch(cause);
-      expect(error.message).toMatch(/The last 20 lines of the guest's console:\n( {2}\| .*\n?){20}$/);
-    });
+    const inits = [
+      [onLinux, "missing", /no (?:executable|init program)/],
+      [onLinux, "wrong-format", /error -8|Exec format error/],
+      [it, "exits", /init program ended \(exit status 1\)/],
+    ] as const;
+    for (const [test, guest, cause] of inits) {
+      test(`an init that is ${guest}`, async () => {
+        const lab = labOf();
+        const error = await lab.failureOf(await lab.request({ guest }));
+        expect(error.code).toBe("boot-failed");
+        expect(error.message).toMatch(cause);
+        expect(error.message).toMatch(/The last 20 lines of the guest's console:\n( {2}\| .*\n?){20}$/);
+      });
+    }
 
-    it("an init= that does not exist", async () => {
+    onLinux("an init= that does not exist", async () => {
       const lab = labOf();
       const error = await lab.failureOf(await lab.request({ kernelArgs: ["panic=-1", "init=/nonexist"] }));
       expect(error.code).toBe("boot-failed");
       expect(error.message).toContain("/nonexist");
     });
 
-    it("an export that the server does not have, long before the kernel gives up", async () => {
+    onLinux("an export that the server does not have, long before the kernel gives up", async () => {
       const lab = labOf();
       const begun = performance.now();
       const error = await lab.failureOf(await lab.request({ nfsPath: `${lab.folder}/nowhere` }));
@@ -36,7 +40,7 @@ export function testFailures(labOf: () => LocalLab): void {
       expect(performance.now() - begun).toBeLessThan(60_000);
     });
 
-    it("an NFS server that stops during the boot", async () => {
+    onLinux("an NFS server that stops during the boot", async () => {
       const lab = labOf();
       const server = await lab.secondServer();
       const request = await lab.request({ server });
@@ -48,7 +52,7 @@ export function testFailures(labOf: () => LocalLab): void {
 
     it("a hypervisor that is killed during the boot", async () => {
       const lab = labOf();
-      const request = await lab.request();
+      const request = await lab.request({ console: "never said" });
       const failure = lab.failureOf(request);
       const record = await untilPhase(request, ({ phase }) => phase === "started");
       process.kill(record.vmm?.pid ?? 0, "SIGKILL");
@@ -56,7 +60,7 @@ export function testFailures(labOf: () => LocalLab): void {
       expect(error).toMatchObject({ code: "vmm-failed" });
     });
 
-    it("a readiness pattern that never matches", async () => {
+    onLinux("a readiness pattern that never matches", async () => {
       const lab = labOf();
       const error = await lab.failureOf(await lab.request({ console: "never said", timeoutSeconds: 12 }));
       expect(error).toMatchObject({ code: "boot-timeout", input: "readiness.timeoutSeconds" });
@@ -76,7 +80,7 @@ export function testFailures(labOf: () => LocalLab): void {
     it.each<Phase>(["claimed", "prepared", "spawned", "started"])("in phase %s", async (phase) => {
       const lab = labOf();
       const stop = new AbortController();
-      const request = await lab.request({ signal: stop.signal });
+      const request = await lab.request({ signal: stop.signal, console: "never said" });
       const failure = lab.failureOf(request);
       const phases: Phase[] = ["claimed", "prepared", "spawned", "started", "ready"];
       await untilPhase(request, (record) => phases.indexOf(record.phase) >= phases.indexOf(phase));

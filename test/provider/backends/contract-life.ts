@@ -1,6 +1,8 @@
 /** The life of one VM, from its first boot to its removal: a part of the contract of local back ends. */
 
+import { once } from "node:events";
 import { readFile, rm } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 
 import { describe, expect, it } from "vitest";
 
@@ -8,10 +10,11 @@ import type { CreateRequest, VmOutputs, VmReference } from "../../../provider/ba
 import { isAlive } from "../../../provider/host/process.js";
 import { readRecord, writeRecord } from "../../../provider/host/record.js";
 import { freePort } from "../../lab/nfs.js";
+import type { LinuxTest } from "./contract.js";
 import type { LocalLab } from "./local-lab.js";
 
 /** Defines the tests. */
-export function testLife(labOf: () => LocalLab): void {
+export function testLife(labOf: () => LocalLab, onLinux: LinuxTest): void {
   describe("a VM on an NFS root", () => {
     let request: CreateRequest;
     let vm: VmOutputs;
@@ -23,14 +26,22 @@ export function testLife(labOf: () => LocalLab): void {
       hostPort = await freePort();
       const portForwards = [{ hostPort, guestPort: 80, protocol: "tcp", hostAddress: "127.0.0.1" }] as const;
       ({ request, vm, reference } = await lab.create({ portForwards }));
-      expect(vm).toMatchObject({ state: "running", rootEvidence: "proved", guestIp: "10.0.2.15" });
+      const { guestAddress: guestIp } = request.boot.link;
+      expect(vm).toMatchObject({ state: "running", rootEvidence: "proved", guestIp });
       await expect.poll(async () => await lab.console(vm), { timeout: 20_000 }).toContain("guest: ready");
-      expect(await lab.console(vm)).toContain(`guest: my root is 10.0.2.2:${lab.folder}/complete (nfs)`);
       expect(await readRecord(lab.stateDirectory, request.vmName)).toMatchObject({
         phase: "ready",
         proved: true,
       });
-      expect(lab.notices.join("\n")).toMatch(/waiting for the .* to mount 10\.0\.2\.2:.* over NFS/);
+    });
+
+    onLinux("says what it waited for, and runs on the named root", async () => {
+      const lab = labOf();
+      const { gatewayAddress } = request.boot.link;
+      expect(await lab.console(vm)).toContain(
+        `guest: my root is ${gatewayAddress}:${lab.folder}/complete (nfs)`,
+      );
+      expect(lab.notices.join("\n")).toMatch(/waiting for the .* to mount [0-9.]+:.* over NFS/);
     });
 
     it("is seen as it is", async () => {
@@ -43,7 +54,7 @@ export function testLife(labOf: () => LocalLab): void {
       expect(limits).toMatch(/^Max file size\s+67108864\s/m);
     });
 
-    it("answers on a forwarded port, and on another one after an update", async () => {
+    onLinux("answers on a forwarded port, and on another one after an update", async () => {
       const lab = labOf();
       // The guest's server starts after it has said that it is ready.
       await expect
@@ -62,11 +73,15 @@ export function testLife(labOf: () => LocalLab): void {
 
     it("cannot take a port that another program has", async () => {
       const lab = labOf();
+      const other = createServer().listen(0, "127.0.0.1");
+      await once(other, "listening");
+      const { port } = other.address() as AddressInfo;
       const portForwards = [
-        { hostPort: lab.server.nfsPort, guestPort: 80, protocol: "tcp", hostAddress: "127.0.0.1" },
+        { hostPort: port, guestPort: 80, protocol: "tcp", hostAddress: "127.0.0.1" },
       ] as const;
       const asked = { ...request, boot: { ...request.boot, portForwards } };
       await expect(lab.update(reference, asked)).rejects.toMatchObject({ code: "port-taken" });
+      other.close();
       expect(await lab.backend.observe(reference)).toEqual(vm);
     });
 
@@ -82,7 +97,7 @@ export function testLife(labOf: () => LocalLab): void {
       expect(await lab.update(reference, request)).toEqual(vm);
     });
 
-    it("stops in an orderly way and starts again from its own copies", async () => {
+    it("stops and starts again from its own copies", async () => {
       const lab = labOf();
       const { settings } = request;
       const stopped = await lab.update(reference, {
@@ -91,12 +106,15 @@ export function testLife(labOf: () => LocalLab): void {
       });
       expect(stopped).toMatchObject({ state: "stopped", rootEvidence: "none" });
       expect(stopped.pid).toBeUndefined();
-      expect(await lab.console(vm)).toContain("guest: goes off in an orderly way");
       expect((await lab.backend.observe(reference)).state).toBe("stopped");
       const again = await lab.update(reference, request);
       expect(again).toMatchObject({ state: "running", rootEvidence: "proved" });
       expect(again.pid).not.toBe(vm.pid);
       vm = again;
+    });
+
+    onLinux("stops in an orderly way", async () => {
+      expect(await readFile(`${vm.consoleLog}.1`, "utf8")).toContain("guest: goes off in an orderly way");
     });
 
     it("is seen as stopped when it has died, and an update repairs it", async () => {

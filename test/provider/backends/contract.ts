@@ -1,33 +1,46 @@
-/** What every local back end does, on a real hypervisor with real guests. */
+/** What every local back end does, on a real hypervisor. */
 
-import { afterAll, beforeAll, describe } from "vitest";
+import { afterAll, beforeAll, describe, it } from "vitest";
 
-import type { Backend } from "../../../provider/backends/backend.js";
+import type { Backend, BackendOptions } from "../../../provider/backends/backend.js";
 import { testFailures } from "./contract-failures.js";
 import { testKinds } from "./contract-kinds.js";
 import { testLife } from "./contract-life.js";
 import { LocalLab } from "./local-lab.js";
 
-/** Where the contract is run. */
-export interface ContractPlace {
-  readonly backend: Backend;
-  /** Absolute path of a kernel image. */
-  readonly kernel: string;
-  /** Whether only what a kernel makes a difference to is run: the life of a VM, and boots that fail. */
-  readonly short?: boolean;
-}
+/** Where the contract is run: with real guests, or where none runs, with guests that only say what one would. */
+export type ContractPlace =
+  | {
+      readonly backend: Backend;
+      /** Absolute path of a kernel image. */
+      readonly kernel: string;
+      /** Whether only what a kernel makes a difference to is run: the life of a VM, and boots that fail. */
+      readonly short?: boolean;
+    }
+  | { readonly backend: Backend; readonly scripted: BackendOptions };
+
+/** Defines a test that needs a guest which runs Linux; skipped by name where there is none. */
+export type LinuxTest = (title: string, test: () => Promise<void>) => void;
+
+const skipped: LinuxTest = (title, test) => it.skip(`${title} (needs a guest that runs Linux)`, test);
 
 /** Defines the tests of the contract. */
-export function testLocalBackend(title: string, { backend, kernel, short = false }: ContractPlace): void {
+export function testLocalBackend(title: string, place: ContractPlace): void {
   describe(title, () => {
     let lab: LocalLab;
+    const labOf = (): LocalLab => lab;
+    const { backend } = place;
+    const onLinux: LinuxTest = "scripted" in place ? skipped : it;
     beforeAll(async () => {
-      lab = await LocalLab.open(backend, kernel);
+      lab =
+        "scripted" in place
+          ? await LocalLab.openScripted(backend, place.scripted)
+          : await LocalLab.open(backend, place.kernel);
     });
     afterAll(async () => await lab.close());
 
-    testLife(() => lab);
-    testFailures(() => lab);
-    if (!short) testKinds(() => lab);
+    testLife(labOf, onLinux);
+    testFailures(labOf, onLinux);
+    if ("scripted" in place || place.short !== true) testKinds(labOf, onLinux);
   });
 }

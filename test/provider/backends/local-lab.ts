@@ -1,8 +1,8 @@
 /** What the contract of local back ends runs on: guests' roots, an NFS server, kernels, a state directory of its own. */
 
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -10,13 +10,19 @@ import { expect } from "vitest";
 
 import type {
   Backend,
+  BackendOptions,
   CreateRequest,
   PowerState,
   QemuBackend,
   VmOutputs,
   VmReference,
 } from "../../../provider/backends/backend.js";
-import { type BootConfiguration, type BootFile, bootConfiguration } from "../../../provider/boot/boot.js";
+import {
+  type BootConfiguration,
+  type BootFile,
+  bootConfiguration,
+  tapNameOf,
+} from "../../../provider/boot/boot.js";
 import { MicroVmError } from "../../../provider/errors.js";
 import { digestOf } from "../../../provider/host/boot-files.js";
 import { ensureInitramfs } from "../../../provider/host/initramfs/initramfs.js";
@@ -28,13 +34,14 @@ import { inspectKernel } from "../../../provider/preflight/kernel/inspect.js";
 import type { Spec } from "../../../provider/spec/spec.js";
 import { type GuestInit, makeDiskImage, makeGuestRoot } from "../../lab/guest.js";
 import { type NfsServer, startNfsServer } from "../../lab/nfs.js";
+import { type ScriptedKind, scriptedKernel, scriptOf } from "../../lab/scripted-guest.js";
 
 const GUESTS: readonly GuestInit[] = ["complete", "deaf", "silent", "exits", "wrong-format", "missing"];
 
 /** What a test may choose of a VM; the rest has the lab's defaults. */
 export interface VmChoice {
   readonly vmName?: string;
-  readonly guest?: GuestInit;
+  readonly guest?: GuestInit | ScriptedKind;
   /** Instead of the guest's export. */
   readonly nfsPath?: string;
   readonly server?: NfsServer;
@@ -50,6 +57,10 @@ export interface VmChoice {
   readonly machine?: QemuBackend["machine"];
   readonly signal?: AbortSignal;
   readonly owner?: string;
+  readonly vcpus?: number;
+  readonly maxVcpus?: number;
+  readonly memoryMiB?: number;
+  readonly maxMemoryMiB?: number;
 }
 
 /** A kernel, with the initramfs that each boot of it needs. */
@@ -58,25 +69,42 @@ interface Kernel {
   readonly initramfs: (choice: VmChoice) => Promise<BootConfiguration["initramfs"]>;
 }
 
+/** A lab's guests: Linux with a root that a server exports, or ones that only say what such a guest would. */
+type Guests =
+  | { readonly kind: "linux"; readonly kernel: Kernel; readonly server: NfsServer }
+  | { readonly kind: "scripted" };
+
 export class LocalLab {
   readonly notices: string[] = [];
 
   private constructor(
     readonly backend: Backend,
     readonly folder: string,
-    readonly server: NfsServer,
-    readonly kernel: Kernel,
+    readonly guests: Guests,
+    readonly options: BackendOptions,
   ) {}
 
+  /** A lab whose guests are scripted (see test/lab/scripted-guest.ts): there is no NFS server. */
+  static async openScripted(backend: Backend, options: BackendOptions): Promise<LocalLab> {
+    const folder = await makeFolder();
+    await writeFile(join(folder, "root.img"), Buffer.alloc(1024 * 1024));
+    return new LocalLab(backend, folder, { kind: "scripted" }, options);
+  }
+
   static async open(backend: Backend, kernelPath: string): Promise<LocalLab> {
-    const folder = await mkdtemp(join(tmpdir(), "microvm-lab-"));
-    // Sockets and leases of these tests are nobody else's.
-    process.env["XDG_RUNTIME_DIR"] = join(folder, "run");
-    await mkdir(join(folder, "run"), { mode: 0o700 });
+    const folder = await makeFolder();
     for (const guest of GUESTS) await makeGuestRoot(join(folder, guest), guest);
     await makeDiskImage(join(folder, "complete"), join(folder, "root.img"));
     const server = await startNfsServer({ exports: GUESTS.map((guest) => ({ path: join(folder, guest) })) });
-    return new LocalLab(backend, folder, server, await kernelOf(kernelPath, join(folder, "cache")));
+    const kernel = await kernelOf(kernelPath, join(folder, "cache"));
+    const options = { type: "qemu", machine: "q35", accelerator: "auto" } as const;
+    return new LocalLab(backend, folder, { kind: "linux", kernel, server }, options);
+  }
+
+  /** The server of the guests' roots. */
+  get server(): NfsServer {
+    if (this.guests.kind === "linux") return this.guests.server;
+    throw new Error("scripted guests have no NFS server");
   }
 
   get stateDirectory(): string {
@@ -86,7 +114,7 @@ export class LocalLab {
   async close(): Promise<void> {
     // What a failed test has left running.
     for (const vmm of findByArgument(`${this.stateDirectory}/`)) await endProcess(vmm, 0);
-    await this.server.stop();
+    if (this.guests.kind === "linux") await this.guests.server.stop();
     await rm(this.folder, { recursive: true, force: true });
   }
 
@@ -98,9 +126,10 @@ export class LocalLab {
   async request(choice: VmChoice = {}): Promise<CreateRequest> {
     const vmName = choice.vmName ?? `vm-${randomBytes(3).toString("hex")}`;
     const spec = this.#spec(vmName, choice);
+    const { guests } = this;
     const facts = {
-      kernel: this.kernel.kernel,
-      initramfs: await this.kernel.initramfs(choice),
+      kernel: guests.kind === "linux" ? guests.kernel.kernel : { path: spec.kernel, sha256: "" },
+      initramfs: guests.kind === "linux" ? await guests.kernel.initramfs(choice) : undefined,
       nfsServerAddress: spec.useNfsRoot ? "127.0.0.1" : undefined,
       statefulDisk: vmPaths(this.stateDirectory, vmName).statefulDisk,
     };
@@ -114,7 +143,7 @@ export class LocalLab {
         urn: choice.owner ?? `urn:pulumi:dev::lab::${vmName}`,
         program: "/lab",
       },
-      boot: bootConfiguration(spec, facts),
+      boot: await this.#boot(bootConfiguration(spec, facts), choice),
       settings: { backend, powerState, readiness, shutdownTimeoutSeconds },
       signal: choice.signal ?? new AbortController().signal,
       notice: (line) => this.notices.push(line),
@@ -136,7 +165,7 @@ export class LocalLab {
     return await this.backend.update({ reference, boot, settings, signal, notice });
   }
 
-  async remove(reference: VmReference, shutdownTimeoutSeconds = 20): Promise<void> {
+  async remove(reference: VmReference, shutdownTimeoutSeconds = this.#patienceSeconds): Promise<void> {
     const { signal } = new AbortController();
     const notice = (line: string): number => this.notices.push(line);
     await this.backend.remove({ reference, shutdownTimeoutSeconds, signal, notice });
@@ -160,6 +189,7 @@ export class LocalLab {
   /** What is left of a VM: its processes, and files of state and runtime directory; empty when there is nothing. */
   leftoversOf({ vmName, instance }: Pick<CreateRequest, "vmName" | "instance">): string[] {
     const processes = findByArgument(instance).map(({ pid }) => `process ${pid}`);
+    const taps = existsSync(`/sys/class/net/${tapNameOf(instance)}`) ? [tapNameOf(instance)] : [];
     const paths = [this.stateDirectory, join(this.folder, "run")].flatMap((folder) =>
       existsSync(folder)
         ? readdirSync(folder, { recursive: true, encoding: "utf8" }).map((path) => join(folder, path))
@@ -170,11 +200,28 @@ export class LocalLab {
         path.endsWith("holder.json") && !path.includes("/.") && readFileSync(path, "utf8").includes(instance),
     );
     const files = paths.filter((path) => path.includes(instance) || path.includes(`/${vmName}`));
-    return [...processes, ...files, ...leases];
+    return [...processes, ...files, ...leases, ...taps];
+  }
+
+  /** A scripted guest hears no power button. */
+  get #patienceSeconds(): number {
+    return this.guests.kind === "linux" ? 20 : 1;
+  }
+
+  /** A scripted guest's kernel says what it is to say: it is made for its boot. */
+  async #boot(boot: BootConfiguration, { guest = "complete" }: VmChoice): Promise<BootConfiguration> {
+    if (this.guests.kind === "linux") return boot;
+    const kernel = scriptedKernel(...scriptOf(guest as ScriptedKind, boot.cmdline, boot.root.type));
+    await writeFile(boot.kernel.path, kernel);
+    return {
+      ...boot,
+      kernel: { path: boot.kernel.path, sha256: createHash("sha256").update(kernel).digest("hex") },
+    };
   }
 
   #spec(vmName: string, choice: VmChoice): Spec {
-    const server = choice.server ?? this.server;
+    const { guests, options } = this;
+    const server = choice.server ?? (guests.kind === "linux" ? guests.server : { nfsPort: 9, mountPort: 9 });
     const root =
       choice.disk === true
         ? ({ useNfsRoot: false, rootfs: join(this.folder, "root.img") } as const)
@@ -189,21 +236,31 @@ export class LocalLab {
     return {
       ...root,
       vmName,
-      kernel: this.kernel.kernel.path,
+      kernel: guests.kind === "linux" ? guests.kernel.kernel.path : join(this.folder, `${vmName}.elf`),
       kernelArgs: choice.kernelArgs ?? ["panic=-1"],
       ip: "static",
-      vcpus: 1,
-      memoryMiB: 256,
+      vcpus: choice.vcpus ?? 1,
+      memoryMiB: choice.memoryMiB ?? 256,
+      maxVcpus: choice.maxVcpus,
+      maxMemoryMiB: choice.maxMemoryMiB,
       statefulDiskMiB: choice.statefulDiskMiB ?? 0,
       portForwards: choice.portForwards ?? [],
       guestAccess: choice.guestAccess ?? "internet",
       powerState: choice.powerState ?? "running",
       readiness: { timeoutSeconds: choice.timeoutSeconds ?? 120, console: choice.console },
-      shutdownTimeoutSeconds: choice.shutdownTimeoutSeconds ?? 20,
-      backend: { type: "qemu", machine: choice.machine ?? "q35", accelerator: "auto" },
+      shutdownTimeoutSeconds: choice.shutdownTimeoutSeconds ?? this.#patienceSeconds,
+      backend: options.type === "qemu" ? { ...options, machine: choice.machine ?? options.machine } : options,
       preflight: "error",
     };
   }
+}
+
+/** A folder of the lab; sockets and leases of its tests are nobody else's. */
+async function makeFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "microvm-lab-"));
+  process.env["XDG_RUNTIME_DIR"] = join(folder, "run");
+  await mkdir(join(folder, "run"), { mode: 0o700 });
+  return folder;
 }
 
 const RECORD_POLL_MILLISECONDS = 2;
