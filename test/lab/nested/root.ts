@@ -43,7 +43,7 @@ const PROGRAMS = {
   e2fsprogs: ["mkfs.ext4", "e2fsck", "resize2fs", "debugfs"],
   "nfs-ganesha": ["ganesha.nfsd"],
   rpcbind: ["rpcbind"],
-  "util-linux": ["setpriv", "unshare", "mount", "umount"],
+  "util-linux": ["flock", "prlimit", "setpriv", "unshare", "mount", "umount"],
 };
 /** Taken along where this host has them. */
 const OPTIONAL_PROGRAMS = ["curl", "ch-remote", "passt", "tcpdump", "strace", "gdb"];

@@ -1,7 +1,8 @@
 /**
  * `npm run lab:nested`: Cloud Hypervisor with real guests, in a machine of its own in which KVM works.
  *
- *   npm run lab:nested                                the story of one VM (story.ts)
+ *   npm run lab:nested                                the life of VMs, by the provider's own functions (story.ts)
+ *   npm run lab:nested -- --story bare                a guest with nothing of the package between (bare.ts)
  *   npm run lab:nested -- SCRIPT [FILE…]              another script instead, run as /lab/SCRIPT; FILEs are put beside it
  *   … --minutes 30                                    time bound
  *
@@ -25,7 +26,7 @@ const OUT = resolve(__dirname, "../../../.lab/nested/out");
 async function run(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { minutes: { type: "string", default: "30" } },
+    options: { minutes: { type: "string", default: "30" }, story: { type: "string", default: "story" } },
   });
   const begun = Date.now();
   const say = (line: string): void =>
@@ -53,7 +54,9 @@ async function run(): Promise<number> {
         kernel: guestKernel ?? kernel,
       },
       command:
-        script === undefined ? "exec node /package/test/lab/nested/story.js" : `exec ./${basename(script)}`,
+        script === undefined
+          ? `exec node /package/test/lab/nested/${values.story}.js`
+          : `exec ./${basename(script)}`,
     });
     say("the machine's root is made");
     await mkdir(OUT, { recursive: true });

@@ -14,8 +14,7 @@ const GUEST_EXTRAS = `
 mkdir -p /run/www/cgi-bin
 cat > /run/www/cgi-bin/now <<'END'
 #!/bin/sh
-echo "Content-Type: text/plain"
-echo
+printf 'Content-Type: text/plain\\r\\n\\r\\n'
 echo "cpus $(grep -c ^processor /proc/cpuinfo)"
 echo "memory $(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)"
 echo "disk $(($(cat /sys/block/vda/size 2>/dev/null || echo 0) / 2048))"
@@ -52,10 +51,12 @@ export async function makeBridge(name: string, addresses: readonly string[]): Pr
   await ip("link", "set", name, "up");
 }
 
-/** A host beyond this one, that knows no way back to guests: a web server in a network of its own. */
+/** Address of a host beyond this one. */
 export const BEYOND = "192.0.2.2";
 
+/** Makes it: a web server in a network of its own, which knows no way back to guests. This host passes packets on to it. */
 export async function makeBeyond(): Promise<void> {
+  await writeFile("/proc/sys/net/ipv4/ip_forward", "1");
   await ip("netns", "add", "beyond");
   await ip("link", "add", "out", "type", "veth", "peer", "name", "in", "netns", "beyond");
   await ip("addr", "add", "192.0.2.1/24", "dev", "out");

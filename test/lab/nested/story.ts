@@ -238,9 +238,12 @@ async function keepLogs({ name, outputs }: Resource): Promise<void> {
   await cp(dirname(consoleLog), `/out/${name}`, { recursive: true, filter: isText });
 }
 
-/** What is there now and was not before. A state directory's own marks stay: its host id and what it has read of kernels. */
+/** Of a state directory's own, not a VM's: its host id, what it has read of kernels, leases given back within the hour. */
+const KEPT = /\/host-id$|\/cache\/|\/leases\/\.retired\//;
+
+/** What is there now and was not before. */
 function left(before: readonly string[], after: readonly string[]): string[] {
-  return after.filter((thing) => !before.includes(thing) && !/\/host-id$|\/cache\//.test(thing));
+  return after.filter((thing) => !before.includes(thing) && !KEPT.test(thing));
 }
 
 story().then(
