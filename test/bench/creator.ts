@@ -18,6 +18,8 @@ export interface Created {
 
 export class Creator {
   #made = 0;
+  /** VMMs of VMs that were not removed. */
+  readonly #running = new Set<number>();
 
   private constructor(
     readonly folder: string,
@@ -44,16 +46,27 @@ export class Creator {
       urn: `urn:pulumi:bench::bench::microvm:index:MicroVm::${name}`,
       program: this.folder,
     };
-    return (await this.#ask({ method: "create", inputs: { ...inputs, vmName: name, owner } })) as Created;
+    const created = (await this.#ask({
+      method: "create",
+      inputs: { ...inputs, vmName: name, owner },
+    })) as Created;
+    this.#running.add(created.outs.pid);
+    return created;
   }
 
   /** Ends the VM at once and removes it. */
   async remove({ id, outs }: Created): Promise<void> {
-    process.kill(outs.pid, "SIGKILL");
+    this.#end(outs.pid);
     await this.#ask({ method: "remove", id, outs });
   }
 
+  #end(pid: number): void {
+    process.kill(pid, "SIGKILL");
+    this.#running.delete(pid);
+  }
+
   async close(): Promise<void> {
+    for (const pid of this.#running) this.#end(pid);
     const exited = once(this.child, "exit");
     this.child.disconnect();
     await exited;
