@@ -4,8 +4,9 @@ import type { Root } from "../boot/boot.js";
 import type { Finding } from "./finding.js";
 import { type Architecture, describe, type NfsFinding, type ProbeRequest, probeOnce } from "./nfs/index.js";
 
-/** Where the export of a root is, as this host reaches it. */
-export type ExportPlace = Pick<Extract<Root, { type: "nfs" }>, "hostServer" | "port" | "mountPort" | "path">;
+/** Where the export of a root is, as this host reaches it, and how the guest does. */
+export type ExportPlace = Pick<Extract<Root, { type: "nfs" }>, "hostServer" | "port" | "mountPort" | "path"> &
+  Pick<ProbeRequest, "guestNetwork">;
 
 /** What a check of an export knows of the guest. */
 export interface GuestOfExport {
@@ -17,22 +18,30 @@ export interface GuestOfExport {
   readonly initramfs?: "own" | "generated";
 }
 
+/** What is wrong with an export. */
+export interface ExportFinding extends Finding {
+  readonly kind: NfsFinding["kind"];
+}
+
 /**
  * What to ask the server of a root.
  *
  * @param words Words of the kernel command line: of several `init=` the kernel takes the last (init/main.c, init_setup).
  */
 export function probeRequestOf(
-  { hostServer, port, mountPort, path }: ExportPlace,
+  { hostServer, port, mountPort, path, guestNetwork }: ExportPlace,
   words: readonly string[],
   arch?: Architecture,
 ): ProbeRequest {
   const init = words.findLast((word) => word.startsWith("init="))?.slice("init=".length);
-  return { server: hostServer, port, mountPort, path, init, arch };
+  return { server: hostServer, port, mountPort, path, init, arch, guestNetwork };
 }
 
 /** Probes an export, once per process however many roots are on it; undefined when nothing is wrong with it. */
-export async function exportFinding(place: ExportPlace, guest: GuestOfExport): Promise<Finding | undefined> {
+export async function exportFinding(
+  place: ExportPlace,
+  guest: GuestOfExport,
+): Promise<ExportFinding | undefined> {
   const request: ProbeRequest = {
     ...probeRequestOf(place, guest.words ?? [], guest.arch),
     startedBy: guest.initramfs === "generated" ? "initramfs" : "kernel",
@@ -43,6 +52,7 @@ export async function exportFinding(place: ExportPlace, guest: GuestOfExport): P
   if (aboutInit && guest.words === undefined) return undefined;
   return {
     ...describe(finding, request),
+    kind: finding.kind,
     code: aboutInit ? "root-unusable" : "nfs-unreachable",
     certain: finding.certain && !(aboutInit && guest.initramfs === "own"),
   };

@@ -4,12 +4,15 @@
  */
 
 import { linkOf, seenFromHost } from "../boot/network.js";
+import type { GuestLink, TapLink } from "../boot/boot.js";
 import type { InputName, InputValues } from "../spec/schema.js";
-import { type ExportPlace, exportFinding } from "./export.js";
+import { type ExportPlace, exportFinding, type GuestOfExport } from "./export.js";
 import type { Finding } from "./finding.js";
 import type { FactValues } from "./facts.js";
 import { hostFindings } from "./host-findings.js";
 import type { Processor } from "./kernel/image.js";
+import { tapExportFindings } from "./tap-export.js";
+import { tapFindings, type TapNeeds } from "./tap-network.js";
 
 /** What is known of a VM before its boot. */
 export interface PreflightRequest {
@@ -33,8 +36,10 @@ export async function preflight(request: PreflightRequest): Promise<readonly Fin
     initramfs: initramfsOf(request),
   };
   const backend = unknown.has("backend") ? undefined : values.backend;
+  const link = knownLink(request);
   const found = await Promise.all([
-    place === undefined ? [] : exportFinding(place, guest),
+    place === undefined || link === undefined ? [] : exportFindings(place, guest, link),
+    mayBoot && link?.kind === "tap" ? tapFindings(tapNeeds(request, link, place)) : [],
     mayBoot && (backend?.type === "qemu" || backend?.type === "cloud-hypervisor")
       ? hostFindings(backend, known(request, "memoryMiB"))
       : [],
@@ -54,14 +59,39 @@ function known<Name extends InputName>(
   return unknown.has(name) ? undefined : values[name];
 }
 
+/** The link, once what decides the addresses on it is known. */
+function knownLink({ values, unknown }: PreflightRequest): GuestLink | undefined {
+  return unknown.has("backend") || unknown.has("network") ? undefined : linkOf(values);
+}
+
+async function exportFindings(
+  place: ExportPlace,
+  guest: GuestOfExport,
+  link: GuestLink,
+): Promise<readonly (Finding | undefined)[]> {
+  return link.kind === "tap"
+    ? await tapExportFindings(place, guest, link)
+    : [await exportFinding(place, guest)];
+}
+
+function tapNeeds(request: PreflightRequest, link: TapLink, place: ExportPlace | undefined): TapNeeds {
+  const portForwards = known(request, "portForwards") ?? [];
+  if (place === undefined) return { link, portForwards };
+  const { hostServer: address, port, mountPort } = place;
+  return {
+    link,
+    portForwards,
+    server: { address, ports: [port, mountPort === "rpcbind" ? 111 : mountPort] },
+  };
+}
+
 /** Where the export is, once every part of that is known; undefined on a disk root as well. */
 function exportPlace(request: PreflightRequest): ExportPlace | undefined {
   const address = request.facts.nfsServerAddress;
   const port = known(request, "nfsPort");
   const mountPort = known(request, "nfsMountPort");
   const path = known(request, "nfsPath");
-  const isLinkKnown = !request.unknown.has("backend") && !request.unknown.has("network");
-  const link = isLinkKnown ? linkOf(request.values) : undefined;
+  const link = knownLink(request);
   if (known(request, "useNfsRoot") !== true || known(request, "nfsServer") === undefined) return undefined;
   if (
     address === undefined ||

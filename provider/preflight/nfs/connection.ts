@@ -20,6 +20,8 @@ export interface Dialing {
   readonly privilegedPort: boolean;
   /** Whether a finding that depends on who asks is the guest's as well. */
   readonly asGuest: boolean;
+  /** Whether the server is this host itself: where nothing listens for us, nothing listens for the guest. */
+  readonly isThisHost?: boolean;
 }
 
 /** A call with a name for the finding, should it fail. */
@@ -80,7 +82,7 @@ export class RpcConnection {
           ? new ProbeEnd(error.finding(service, port, "connect", dialing.asGuest))
           : code === undefined
             ? error
-            : new ProbeEnd(unconnected(service, port, code, dialing.asGuest));
+            : new ProbeEnd(unconnected(service, port, code, dialing));
       }
     }
   }
@@ -256,8 +258,11 @@ function openSocket(port: number, localPort: number | undefined, dialing: Dialin
   });
 }
 
-function unconnected(service: Service, port: number, code: string, certain: boolean): NfsFinding {
-  if (code === "ECONNREFUSED") return { kind: "refused", certain, service, port };
+function unconnected(service: Service, port: number, code: string, dialing: Dialing): NfsFinding {
+  const certain = dialing.asGuest;
+  if (code === "ECONNREFUSED") {
+    return { kind: "refused", certain: certain || dialing.isThisHost === true, service, port };
+  }
   if (code === "ECONNRESET") {
     return { kind: "disconnected", certain, service, port, step: "connect", receivedBytes: 0 };
   }

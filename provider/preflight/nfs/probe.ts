@@ -19,9 +19,10 @@ export interface ProbeRequest extends NfsTarget {
   readonly startedBy?: "kernel" | "initramfs";
   /**
    * How the guest's traffic reaches the server. `user` (default): from this host's address and any source port,
-   * as QEMU's user network sends it. `routed`: from an address of its own and a source port below 1024.
+   * as QEMU's user network sends it. `routed`: from an address of its own and a source port below 1024. `bridged`: the same, and the
+   * server is this host, at its address on the guest's bridge.
    */
-  readonly guestNetwork?: "user" | "routed";
+  readonly guestNetwork?: "user" | "routed" | "bridged";
   /** Aborts the probe: the promise is rejected with the signal's reason. */
   readonly signal?: AbortSignal;
   /** 2 s a step and 5 s in all by default. */
@@ -43,6 +44,7 @@ export async function probeNfs(request: ProbeRequest): Promise<NfsFinding> {
     deadline: new Deadline(limits),
     privilegedPort: !asGuest,
     asGuest,
+    isThisHost: request.guestNetwork === "bridged",
   };
   const finding = await attempt(request, dialing);
   if (finding.kind !== "access-denied" && finding.kind !== "rpc-denied") return finding;
