@@ -2,40 +2,12 @@ import { describe, expect, it } from "vitest";
 
 import { diskId, resizeOf, vmConfig } from "../../../../provider/backends/cloud-hypervisor/config.js";
 import { VmConfig } from "../../../../provider/backends/cloud-hypervisor/schemas.js";
-import type { Launch } from "../../../../provider/backends/local/vmm.js";
-import { bootConfiguration } from "../../../../provider/boot/boot.js";
-import type { Spec } from "../../../../provider/spec/spec.js";
 import { diskSpec, nfsSpec } from "../../boot/sample-spec.js";
-
-const backend = { type: "cloud-hypervisor" } as const;
-
-function launch(spec: Spec, initramfs?: string): Launch {
-  const boot = bootConfiguration(spec, {
-    kernel: { path: "/boot/vmlinuz", sha256: "a" },
-    nfsServerAddress: spec.useNfsRoot ? "127.0.0.1" : undefined,
-    statefulDisk: "/state/my-vm/stateful.img",
-  });
-  return {
-    vmName: spec.vmName,
-    instance: "0123456789abcdef",
-    boot,
-    settings: { backend, powerState: "running", readiness: { timeoutSeconds: 1 }, shutdownTimeoutSeconds: 1 },
-    paths: {
-      kernel: "/state/my-vm/kernel",
-      initramfs,
-      controlSocket: "/run/x.sock",
-      consoleLog: "/state/my-vm/serial/console",
-      vsock: "/run/x.vs/s",
-      events: "/state/my-vm/vmm-events.json",
-      snapshots: "/state/my-vm/snapshots",
-    },
-    network: { tap: "mvm0123456789ab", queuePairs: spec.vcpus, vsockCid: 4711 },
-  };
-}
+import { backend, sampleLaunch } from "./sample-launch.js";
 
 describe("vmConfig", () => {
   it("gives a VM on an NFS root its kernel, command line, tap, vsock and console, and nothing else", () => {
-    const asked = launch(nfsSpec({ backend }));
+    const asked = sampleLaunch(nfsSpec({ backend }));
     const { link, cmdline } = asked.boot;
     expect(vmConfig(asked, true)).toMatchObject({
       payload: { kernel: "/state/my-vm/kernel", cmdline },
@@ -54,7 +26,10 @@ describe("vmConfig", () => {
   });
 
   it("gives a disk root its disks in the guest's order, with a queue for each vCPU", () => {
-    const asked = launch(diskSpec({ backend, vcpus: 2, statefulDiskMiB: 64 }), "/state/my-vm/initramfs");
+    const asked = sampleLaunch(
+      diskSpec({ backend, vcpus: 2, statefulDiskMiB: 64 }),
+      "/state/my-vm/initramfs",
+    );
     expect(vmConfig(asked, true)).toMatchObject({
       payload: { initramfs: "/state/my-vm/initramfs" },
       disks: [
@@ -67,25 +42,27 @@ describe("vmConfig", () => {
   });
 
   it("makes room for what may come", () => {
-    const room = launch(nfsSpec({ backend, vcpus: 2, maxVcpus: 8, memoryMiB: 512, maxMemoryMiB: 1100 }));
+    const room = sampleLaunch(
+      nfsSpec({ backend, vcpus: 2, maxVcpus: 8, memoryMiB: 512, maxMemoryMiB: 1100 }),
+    );
     const mib = 1024 * 1024;
     // Four blocks of 128 MiB fit, and one more for where they begin.
     expect(vmConfig(room, true)).toMatchObject({
       cpus: { boot_vcpus: 2, max_vcpus: 8 },
       memory: { size: 512 * mib, hotplug_size: 5 * 128 * mib },
     });
-    const none = launch(nfsSpec({ backend, memoryMiB: 512, maxMemoryMiB: 600 }));
+    const none = sampleLaunch(nfsSpec({ backend, memoryMiB: 512, maxMemoryMiB: 600 }));
     expect(vmConfig(none, true)).not.toHaveProperty("memory.hotplug_size");
   });
 
   it("is what the schema takes", () => {
     for (const spec of [nfsSpec({ backend }), diskSpec({ backend, statefulDiskMiB: 64, maxVcpus: 4 })]) {
-      expect(VmConfig.safeParse(vmConfig(launch(spec), false)).success).toBe(true);
+      expect(VmConfig.safeParse(vmConfig(sampleLaunch(spec), false)).success).toBe(true);
     }
   });
 
   it("refuses a VM without a tap", () => {
-    expect(() => vmConfig({ ...launch(nfsSpec({ backend })), network: undefined }, true)).toThrow(
+    expect(() => vmConfig({ ...sampleLaunch(nfsSpec({ backend })), network: undefined }, true)).toThrow(
       /needs a tap/,
     );
   });
