@@ -69,6 +69,9 @@ const configFileInputs: readonly InputName[] = [
   "statefulDiskMiB",
 ];
 
+/** Inputs that it can give to a back end with a bridge. */
+const bridgeInputs: readonly InputName[] = ["network", "portForwards"];
+
 /** Validates inputs and fills in the rest: argument, then config.yaml, then default. */
 export async function specOf(
   inputs: Readonly<Record<string, unknown>>,
@@ -92,7 +95,8 @@ export async function specOf(
     unknown.add(name);
   }
   if (unknown.has("configFile")) {
-    for (const name of configFileInputs) if (isAbsent(inputs[name])) unknown.add(name);
+    const names = hasBridge(inputs) ? [...configFileInputs, ...bridgeInputs] : configFileInputs;
+    for (const name of names) if (isAbsent(inputs[name])) unknown.add(name);
   }
   failures.push(...serverWithoutNfsRoot(inputs, values, unknown));
   fillDefaults(values, unknown);
@@ -121,6 +125,10 @@ function isAbsent(value: unknown): boolean {
   return value === undefined || value === null;
 }
 
+function hasBridge(inputs: Readonly<Record<string, unknown>>): boolean {
+  return standInOf(inputs["backend"])?.type === "cloud-hypervisor";
+}
+
 function secretFailures(secret: ReadonlySet<string>): Failure[] {
   return shownInClear.flatMap((input) =>
     secret.has(input)
@@ -141,7 +149,7 @@ async function takeConfigFile(
 ): Promise<readonly Failure[]> {
   let file: ConfigFileValues;
   try {
-    file = await readConfigFile(path);
+    file = await readConfigFile(path, hasBridge(inputs));
   } catch (error) {
     if (!(error instanceof MicroVmError)) throw error;
     return [{ input: "configFile", code: error.code, text: error.text }];
