@@ -21,6 +21,11 @@ export class Resource {
     this.#urn = `urn:pulumi:dev::nested::microvm:index:MicroVm::${name}`;
   }
 
+  /** The Pulumi id; undefined when there is no VM. */
+  get id(): string | undefined {
+    return this.#id;
+  }
+
   /** The outputs; empty when there is no VM. */
   get outputs(): Values {
     return this.#outputs;

@@ -9,6 +9,7 @@ import {
   readdir,
   readFile,
   realpath,
+  rm,
   symlink,
   writeFile,
 } from "node:fs/promises";
@@ -42,6 +43,8 @@ const PROGRAMS = {
   kmod: ["modprobe"],
   e2fsprogs: ["mkfs.ext4", "e2fsck", "resize2fs", "debugfs"],
   "nfs-ganesha": ["ganesha.nfsd"],
+  // That of busybox fills holes.
+  coreutils: ["cp"],
   rpcbind: ["rpcbind"],
   "util-linux": ["flock", "prlimit", "setpriv", "unshare", "mount", "umount"],
 };
@@ -84,11 +87,12 @@ export async function makeRoot(root: string, parts: RootParts): Promise<void> {
   await symlink("../run", join(root, "var/run"));
   await addPrograms(root, parts.cloudHypervisor);
   await addSettings(root);
-  await addModules(root, parts.kernel);
+  await addKernel(root, parts.kernel);
   await addPackage(root);
   await copyFile(join(__dirname, "init"), join(root, "sbin/init"));
   await chmod(join(root, "sbin/init"), 0o755);
   for (const [name, path] of Object.entries(parts.files)) {
+    await rm(join(root, "lab", name), { force: true });
     await cp(path, join(root, "lab", name), { recursive: true });
   }
   await writeFile(join(root, "lab/command"), `${parts.command}\n`);
@@ -155,7 +159,13 @@ async function addSettings(root: string): Promise<void> {
   await symlink("/proc/self/mounts", join(root, "etc/mtab"));
 }
 
-async function addModules(root: string, kernel: string): Promise<void> {
+/** The machine's own kernel as it is installed, which guests may boot as well: `/lab/kernel` unless another is given. */
+async function addKernel(root: string, kernel: string): Promise<void> {
+  await makeFolder(root, "boot");
+  for (const file of [basename(kernel), basename(kernel).replace("vmlinuz", "config")]) {
+    await copyFile(join(dirname(kernel), file), join(root, "boot", file));
+  }
+  await symlink(`/boot/${basename(kernel)}`, join(root, "lab/kernel"));
   const facts = await inspectKernel(kernel);
   const { path } = await findModules(facts);
   await cp(path, join(root, "lib/modules", basename(path)), {

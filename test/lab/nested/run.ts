@@ -51,7 +51,7 @@ async function run(): Promise<number> {
       cloudHypervisor,
       files: {
         ...Object.fromEntries(positionals.map((path) => [basename(path), resolve(path)])),
-        kernel: guestKernel ?? kernel,
+        ...(guestKernel === undefined ? {} : { kernel: guestKernel }),
       },
       command:
         script === undefined

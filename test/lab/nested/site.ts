@@ -9,7 +9,7 @@ import { mustRun, runProcess } from "../run-process.js";
 /** The guest's root. */
 export const ROOT = "/srv/root";
 
-/** Added to what the guest does: it takes processors into use as udev would, tells what it has, and tries whom it reaches. */
+/** Added to what the guest does: it takes processors and memory into use as udev would, tells what it has, and tries whom it reaches. */
 const GUEST_EXTRAS = `
 mkdir -p /run/www/cgi-bin
 cat > /run/www/cgi-bin/now <<'END'
@@ -23,6 +23,9 @@ chmod 755 /run/www/cgi-bin/now
 (while sleep 1; do
   for file in /sys/devices/system/cpu/cpu*/online; do
     [ "$(cat "$file" 2>/dev/null)" = 0 ] && echo 1 > "$file"
+  done
+  for file in /sys/devices/system/memory/memory*/state; do
+    [ "$(cat "$file" 2>/dev/null)" = offline ] && echo online > "$file"
   done
 done) &
 (while read -r host port; do
