@@ -27,10 +27,10 @@ export interface PortLease {
   readonly port: number;
 }
 
-/** What of a VM on a tap is one's alone: its address on the links of this host, its vsock's context id. */
+/** What of a VM on a tap is one's alone: its address on the links of this host, an existing tap, its vsock's context id. */
 export interface UniqueLease {
-  readonly kind: "guest-address" | "vsock-cid";
-  /** IPv4 address, or number in decimal. */
+  readonly kind: "guest-address" | "tap" | "vsock-cid";
+  /** IPv4 address, name of an interface, or number in decimal. */
   readonly value: string;
 }
 
@@ -47,7 +47,7 @@ interface HeldLease extends LeaseHolder {
   readonly id: string;
 }
 
-const UNIQUE_KINDS: readonly UniqueLease["kind"][] = ["guest-address", "vsock-cid"];
+const UNIQUE_KINDS: readonly UniqueLease["kind"][] = ["guest-address", "tap", "vsock-cid"];
 
 const EVERY_ADDRESS = "0.0.0.0";
 

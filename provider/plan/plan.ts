@@ -159,6 +159,16 @@ export function createFirstFailures(olds: Values, news: Values): Failure[] {
   if (olds["vmName"] === news["vmName"]) refuse("vmName", `both are called ${String(news["vmName"])}`);
   if (sharesRoot(olds, news))
     refuse(news["useNfsRoot"] === true ? "nfsPath" : "rootfs", "both have one root");
+  const [oldLink, newLink] = [linkOf(olds), linkOf(news)];
+  if (oldLink?.kind === "tap" && newLink?.kind === "tap") {
+    // Of one name follows one address: said already.
+    if (olds["vmName"] !== news["vmName"] && oldLink.guestAddress === newLink.guestAddress) {
+      refuse("ip", `both have the address ${newLink.guestAddress}`);
+    }
+    if (oldLink.tap !== undefined && oldLink.tap === newLink.tap) {
+      refuse("network", `both are on the tap ${newLink.tap}`);
+    }
+  }
   const taken = forwardsOf(olds);
   for (const forward of forwardsOf(news)) {
     if (!taken.some((other) => takeSamePort(forward, other))) continue;

@@ -23,6 +23,7 @@ import {
   queuePairsOf,
   removeLinks,
   routeLoopback,
+  straysOf,
   tapLines,
 } from "./links.js";
 import { withNetworkLock } from "./lock.js";
@@ -65,6 +66,7 @@ export async function attachNetwork(
   if (link.kind !== "tap") return undefined;
   assertMayAdminister();
   await leaseAddress(vm, link, env);
+  if (link.tap !== undefined) await leaseTap(vm, link.tap, env);
   const vsockCid = await leaseCid(vm, env);
   const tap = await withNetworkLock(async () => await make(vm, link));
   return { ...tap, vsockCid };
@@ -103,6 +105,21 @@ export async function changeForwards(vm: NetworkedVm): Promise<void> {
   });
 }
 
+/** What is left of a VM that nobody knows any more, at the address of this one. One that still runs keeps it. */
+async function removeStrays(vm: NetworkedVm, link: TapLink, all: readonly Interface[]): Promise<void> {
+  for (const { tap, instance, isOpen } of straysOf(link, vm.instance, all)) {
+    if (isOpen) {
+      throw new MicroVmError(
+        "address-taken",
+        `the address ${link.guestAddress} is that of a VM which still runs on the tap ${tap} (instance ${instance}) and whose record is gone; end its VMM, or give another address with ip`,
+        { input: "ip" },
+      );
+    }
+    if (isInstalled("nft")) await removeRules(instance);
+    await makeLinks([`link delete dev ${tap}`]);
+  }
+}
+
 function hasOwnBridge({ bridge }: TapLink, all: readonly Interface[]): boolean {
   const found = find(all, bridge);
   return found !== undefined && isOwnBridge(found);
@@ -113,6 +130,7 @@ async function make(vm: NetworkedVm, link: TapLink): Promise<Pick<Attachment, "t
   const { vcpus } = vm.boot;
   const all = await interfaces();
   assertFits(link, all);
+  await removeStrays(vm, link, all);
   const existing = link.tap === undefined ? undefined : find(all, link.tap);
   if (existing !== undefined) {
     await rule(vm, link, hasOwnBridge(link, all));
@@ -120,7 +138,7 @@ async function make(vm: NetworkedVm, link: TapLink): Promise<Pick<Attachment, "t
   }
   const tap = tapNameOf(vm.instance);
   const bridge = find(all, link.bridge);
-  await makeLinks([...bridgeLines(link, bridge), ...tapLines(link, tap, vcpus, find(all, tap))]);
+  await makeLinks([...bridgeLines(link, bridge), ...tapLines(link, vm.instance, vcpus, find(all, tap))]);
   await rule(vm, link, bridge === undefined || isOwnBridge(bridge));
   return { tap, queuePairs: vcpus };
 }
@@ -159,6 +177,16 @@ async function leaseAddress(vm: NetworkedVm, link: TapLink, env: NodeJS.ProcessE
     "address-taken",
     `the address ${link.guestAddress} is the VM ${other.vmName}'s (state directory ${other.stateDirectory}); give another address of the network with ip, or remove that VM`,
     { input: "ip" },
+  );
+}
+
+async function leaseTap(vm: NetworkedVm, tap: string, env: NodeJS.ProcessEnv): Promise<void> {
+  const other = await takeUnique({ kind: "tap", value: tap }, vm, env);
+  if (other === undefined) return;
+  throw new MicroVmError(
+    "host-unusable",
+    `the tap ${tap} is the VM ${other.vmName}'s (state directory ${other.stateDirectory}); give another, or leave it out to have one made`,
+    { input: "network.tap" },
   );
 }
 

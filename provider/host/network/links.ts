@@ -6,7 +6,7 @@ import { readFile, writeFile } from "node:fs/promises";
 
 import { z } from "zod";
 
-import type { TapLink } from "../../boot/boot.js";
+import { tapNameOf, type TapLink } from "../../boot/boot.js";
 import { MicroVmError, shown } from "../../errors.js";
 import { isAbsent } from "../storage.js";
 import { run } from "./command.js";
@@ -14,6 +14,9 @@ import { run } from "./command.js";
 /** One network interface, as `ip -details -json address show` tells it (ip-address(8)). */
 const interfaceSchema = z.looseObject({
   ifname: z.string(),
+  flags: z.array(z.string()).default([]),
+  /** Text that somebody has given it. */
+  ifalias: z.string().optional(),
   /** Hardware address. */
   address: z.string().optional(),
   /** Name of the bridge that it is on. */
@@ -157,6 +160,31 @@ export function bridgeLines(link: TapLink, found: Interface | undefined): string
   ];
 }
 
+/** What a tap of ours says of its VM, beside its name which is too short for that. */
+function aliasOf(instance: string, { guestAddress }: TapLink): string {
+  return `pulumi-microvm ${instance} ${guestAddress}`;
+}
+
+/** A tap of ours whose VM has an address. */
+export interface StrayTap {
+  readonly tap: string;
+  readonly instance: string;
+  /** Whether a VMM has it open. */
+  readonly isOpen: boolean;
+}
+
+/**
+ * Taps of ours with the guest address of a link that are another VM's: of one that nobody knows any more, else the lease of the address
+ * would have told.
+ */
+export function straysOf(link: TapLink, instance: string, all: readonly Interface[]): StrayTap[] {
+  return all.flatMap(({ ifname: tap, ifalias = "", flags }) => {
+    const [, other, address] = /^pulumi-microvm ([0-9a-f]{16}) (\S+)$/.exec(ifalias) ?? [];
+    if (other === undefined || other === instance || address !== link.guestAddress) return [];
+    return [{ tap, instance: other, isOpen: flags.includes("LOWER_UP") }];
+  });
+}
+
 /** Pairs of queues with which a tap can be opened by a guest of so many vCPUs: only a `multi_queue` one with several. */
 export function queuePairsOf(tap: Interface, vcpus: number): number {
   return tap.linkinfo?.info_data?.multi_queue === true ? Math.max(2, vcpus) : 1;
@@ -171,10 +199,11 @@ export function isTapRight(found: Interface, queuePairs: number): boolean {
 /** Lines that make a VM's own tap on its bridge, apart from its neighbours, from whatever a killed process left of it. */
 export function tapLines(
   link: TapLink,
-  tap: string,
+  instance: string,
   queuePairs: number,
   found: Interface | undefined,
 ): string[] {
+  const tap = tapNameOf(instance);
   const isRight = found !== undefined && isTapRight(found, queuePairs);
   const uid = process.getuid?.() ?? 0;
   const user = uid === 0 ? "" : ` user ${uid}`;
@@ -184,7 +213,7 @@ export function tapLines(
       ? []
       : [`tuntap add dev ${tap} mode tap vnet_hdr${queuePairs > 1 ? " multi_queue" : ""}${user}`]),
     // No address of the host's own on it: what the guest sees of the host is the bridge.
-    `link set dev ${tap} addrgenmode none`,
+    `link set dev ${tap} addrgenmode none alias "${aliasOf(instance, link)}"`,
     `link set dev ${tap} master ${link.bridge}`,
     `link set dev ${tap} type bridge_slave isolated on`,
     `link set dev ${tap} up`,

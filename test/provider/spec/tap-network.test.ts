@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 import { describe, expect, it, onTestFinished } from "vitest";
 
-import { plan } from "../../../provider/plan/plan.js";
+import { createFirstFailures, plan } from "../../../provider/plan/plan.js";
 import { UNKNOWN } from "../../../provider/spec/validate.js";
 import { specOf } from "../../../provider/spec/check.js";
 import { checked, context, messagesOf, nfsInputs, type Inputs } from "./sample-inputs.js";
@@ -89,6 +89,15 @@ describe("the network of a tap", () => {
     expect(changed({ subnet: "10.20.1.1/24" })).toEqual([{ field: "network", policy: "replace" }]);
     expect(changed({ bridge: "microvm0", subnet: "10.20.1.1/16" })).toEqual([]);
     expect(changed({})).toEqual([]);
+  });
+});
+
+describe("old and new side by side", () => {
+  it("are refused one address and one tap", async () => {
+    const { spec } = await checked({ ...tapInputs, ip: "10.20.0.9", network: { tap: "mine" } });
+    const next = { ...spec, vmName: "other", nfsPath: "/other" } as Inputs;
+    expect(createFirstFailures(spec as Inputs, next).map(({ input }) => input)).toEqual(["ip", "network"]);
+    expect(createFirstFailures(spec as Inputs, { ...next, ip: "static", network: {} })).toEqual([]);
   });
 });
 

@@ -1,3 +1,6 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+
 import { describe, expect, it } from "vitest";
 
 import { tapNameOf } from "../../../../provider/boot/boot.js";
@@ -147,6 +150,50 @@ END`);
       { act: "attach", vm: await sampleVm(state, "other", { ip: "10.20.0.9" }) },
     ]);
     expect(answer).toMatchObject({ code: "address-taken", text: expect.stringContaining("the VM web's") });
+  });
+
+  it("gives an existing tap to one VM", async () => {
+    const { network, state, attacher } = await sampleHost();
+    await network.sh("ip tuntap add dev mine mode tap; ip address add 172.16.5.1/24 dev mine");
+    const on = { tap: "mine", subnet: "172.16.5.1/24" };
+    const first = await sampleVm(state, "web", { network: on });
+    await attacher.attach(first);
+    const second = await sampleVm(state, "other", { network: on });
+    const [answer] = await attacher.orders([{ act: "attach", vm: second }]);
+    expect(answer).toMatchObject({ code: "host-unusable", text: expect.stringContaining("the VM web's") });
+    await attacher.detach(second);
+    await attacher.detach(first);
+    await attacher.attach(second);
+  });
+
+  it("clears away what is left of a VM whose record is gone, at an address that another takes", async () => {
+    const { network, state, attacher } = await sampleHost();
+    const lost = await sampleVm(state, "lost", { ip: "10.20.0.9", guestAccess: "nfs-only" });
+    await attacher.attach(lost);
+    await rm(join(state, "lost"), { recursive: true });
+    const vm = await sampleVm(state, "web", { ip: "10.20.0.9" });
+    await attacher.attach(vm);
+    const { interfaces, rules } = await network.inventory();
+    expect(interfaces).toEqual(["lo", "microvm0", tapNameOf(vm.instance)].toSorted());
+    expect(rules).not.toContain(lost.instance);
+  });
+
+  it("leaves the address to a VM that still runs, though its record is gone", async () => {
+    const { network, state, attacher } = await sampleHost();
+    const lost = await sampleVm(state, "lost", { ip: "10.20.0.9" });
+    const tap = await attacher.attach(lost);
+    await playGuest(network, tap, lost.boot.link);
+    await network.sh(`ip link set ${tap} alias "pulumi-microvm ${lost.instance} 10.20.0.9"`);
+    await rm(join(state, "lost"), { recursive: true });
+    const vm = await sampleVm(state, "web", { ip: "10.20.0.9" });
+    const [answer] = await attacher.orders([{ act: "attach", vm }]);
+    expect(answer).toMatchObject({
+      code: "address-taken",
+      text: expect.stringContaining(`still runs on the tap ${tap}`),
+    });
+    await attacher.detach(vm);
+    await attacher.detach(lost);
+    expect((await network.inventory()).interfaces).toEqual(["lo"]);
   });
 
   it("says without the right to change the network what it takes", async () => {
