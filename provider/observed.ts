@@ -61,7 +61,7 @@ export function outputsOf(inputs: Values, vm: VmOutputs): Values {
 
 /** The outputs after another look, without what was seen at an earlier one. */
 export function refreshed(outputs: Values, vm: VmOutputs): Values {
-  const seenBefore = new Set(["accelerator", "pid"]);
+  const seenBefore = new Set(["accelerator", "pid", "requested"]);
   const kept = Object.entries(outputs).filter(([name]) => !seenBefore.has(name));
   return outputsOf(Object.fromEntries(kept), vm);
 }

@@ -112,6 +112,12 @@ export interface SnapshotRequest extends Work {
   readonly owner: Owner;
 }
 
+/** A size that the VMM was asked for while its guest runs: its "yes" is a request, which the guest may take up late or never. */
+export interface RequestedSize {
+  readonly vcpus?: number;
+  readonly memoryMiB?: number;
+}
+
 /** What is known of a VM when create, read or update is done: the resource's outputs. */
 export interface VmOutputs {
   readonly state: ObservedState;
@@ -130,6 +136,8 @@ export interface VmOutputs {
   readonly accelerator?: "kvm" | "tcg";
   /** Process id of the VMM; absent while none runs. */
   readonly pid?: number;
+  /** What was asked of the guest since it started; whether it uses that, only the guest itself could show. */
+  readonly requested?: RequestedSize;
 }
 
 /** What turns a boot configuration into a running VM. */

@@ -4,7 +4,7 @@ import { readdir, readFile } from "node:fs/promises";
 
 import { z } from "zod";
 
-import type { Owner, VmSettings } from "../backends/backend.js";
+import type { Owner, RequestedSize, VmSettings } from "../backends/backend.js";
 import type { BootConfiguration } from "../boot/boot.js";
 import { MicroVmError, messageOf, shown } from "../errors.js";
 import { absolute, isVmName, vmPaths } from "./paths.js";
@@ -39,6 +39,8 @@ export interface VmRecord {
   readonly proved: boolean;
   /** The snapshot that the guest which runs now was restored from; absent for one that has booted. */
   readonly restoredFrom?: string;
+  /** What the guest was asked to use beyond what it was started with; absent when it was asked for nothing. */
+  readonly requested?: RequestedSize;
   /** ISO 8601. */
   readonly createdAt: string;
 }
@@ -142,6 +144,9 @@ const vmRecord: z.ZodType<VmRecord> = z.looseObject({
   settings,
   proved: z.boolean(),
   restoredFrom: z.string().optional(),
+  requested: z
+    .looseObject({ vcpus: z.number().int().optional(), memoryMiB: z.number().int().optional() })
+    .optional(),
   createdAt: z.string(),
 });
 

@@ -73,6 +73,7 @@ export function outputsOf(place: Place, record: VmRecord, state: ObservedState):
     stateDirectory: place.stateDirectory,
     consoleLog: vmPaths(place.stateDirectory, record.vmName).consoleLog,
     ...(running === undefined ? {} : { accelerator: record.accelerator, pid: running.pid }),
+    ...(running === undefined || record.requested === undefined ? {} : { requested: record.requested }),
   };
 }
 

@@ -63,7 +63,8 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
   }
   const { restoration } = place;
   const restoredFrom = restoration?.snapshot.id;
-  let started: VmRecord = { ...record, accelerator: program.accelerator, proved: false, restoredFrom };
+  const { accelerator } = program;
+  let started: VmRecord = { ...record, accelerator, proved: false, restoredFrom, requested: undefined };
   try {
     stopIfInterrupted(work.signal);
     const { vmName, instance, boot } = record;
@@ -189,6 +190,7 @@ function spawnRequest(program: VmmProgram, launch: Launch, paths: VmPaths): Spaw
   return {
     file: program.file,
     args: program.argumentsFor(launch),
+    environment: program.environment,
     log: paths.vmmLog,
     makes: controlSocket,
     fileSizeLimitMiB: fileSizeLimitMiB(boot.statefulDiskMiB),

@@ -100,10 +100,21 @@ class Update {
 
   /** What is asked of a running VM; one that is off starts with it. */
   async #resize({ vcpus, memoryMiB, disks }: BootConfiguration): Promise<void> {
-    const { boot } = this.#record;
+    const { boot, requested } = this.#record;
     if (vcpus === boot.vcpus && memoryMiB === boot.memoryMiB) return;
-    await this.#controlled("to resize it", (control) => control.resizeVm({ vcpus, memoryMiB }));
-    await this.#write({ ...this.#record, boot: { ...this.#record.boot, vcpus, memoryMiB, disks } });
+    const isAsked = await this.#controlled("to resize it", (control) =>
+      control.resizeVm({ vcpus, memoryMiB }),
+    );
+    const more = {
+      ...requested,
+      ...(vcpus === boot.vcpus ? {} : { vcpus }),
+      ...(memoryMiB === boot.memoryMiB ? {} : { memoryMiB }),
+    };
+    await this.#write({
+      ...this.#record,
+      boot: { ...boot, vcpus, memoryMiB, disks },
+      requested: isAsked ? more : undefined,
+    });
   }
 
   async #forward(wanted: readonly PortForward[]): Promise<void> {

@@ -4,6 +4,7 @@ import { cloudHypervisor, programOf } from "../../../provider/backends/cloud-hyp
 import { localBackend } from "../../../provider/backends/local/local.js";
 import { isInNamespace, runInNamespace, whyNoNamespace } from "../../lab/namespace.js";
 import { cloudHypervisorBinary } from "../../lab/programs.js";
+import { testCloudHypervisor } from "./cloud-hypervisor/own.js";
 import { testLocalBackend } from "./contract.js";
 
 const binary = cloudHypervisorBinary();
@@ -19,7 +20,9 @@ const vmm = { ...cloudHypervisor, find: () => Promise.resolve(programOf(binary ?
 if (reason !== undefined) {
   describe(title, () => it.skip(`skipped: ${reason}`, () => undefined));
 } else if (isInNamespace()) {
-  testLocalBackend(title, { backend: localBackend(vmm), scripted: { type: "cloud-hypervisor", binary } });
+  const scripted = { type: "cloud-hypervisor", binary } as const;
+  testLocalBackend(title, { backend: localBackend(vmm), scripted });
+  testCloudHypervisor(localBackend(vmm), scripted);
 } else {
   it(`${title}: the contract of local back ends, in a network namespace of its own`, () => {
     expect(runInNamespace(__filename)).toBe(0);
