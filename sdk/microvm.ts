@@ -145,6 +145,7 @@ const outputNames = [
   "hostId",
   "accelerator",
   "pid",
+  "requested",
 ] as const;
 
 /**
@@ -183,6 +184,8 @@ export class MicroVm extends pulumi.CustomResource {
   declare readonly accelerator: pulumi.Output<"kvm" | "tcg" | undefined>;
   /** Process id of the VMM, while it runs. */
   declare readonly pid: pulumi.Output<number | undefined>;
+  /** vCPUs and memory that were asked of the guest while it runs; only the guest itself can tell whether it uses them. */
+  declare readonly requested: pulumi.Output<{ vcpus?: number; memoryMiB?: number } | undefined>;
 
   /** Looks up an existing VM by its Pulumi id, `<vmName>/<instance>`. */
   static get(name: string, id: pulumi.Input<pulumi.ID>, opts?: pulumi.CustomResourceOptions): MicroVm {
