@@ -163,6 +163,7 @@ async function kernelFacts(
       disks: disks || values.useNfsRoot !== true,
       overlay: disks && values.useNfsRoot !== true,
       ownInitramfs: values.initramfs !== undefined,
+      size: sizeOf(values),
     });
     // Of a VM that runs already, the remarks have been read.
     const isQuiet = values.preflight === "off" || isOld;
@@ -209,6 +210,11 @@ async function kernelFacts(
       ? { ...keptInitramfs(result, before.olds), sourceFailures: [failure] }
       : { failures: [failure] };
   }
+}
+
+/** What of its size asks something of the kernel. */
+function sizeOf({ vcpus = 1, maxVcpus = vcpus, memoryMiB = 0, maxMemoryMiB = memoryMiB }: InputValues) {
+  return { severalVcpus: maxVcpus > 1, moreVcpus: maxVcpus > vcpus, moreMemory: maxMemoryMiB > memoryMiB };
 }
 
 /** The machine that a kernel is to boot on here; undefined where that is another host's. */

@@ -19,6 +19,12 @@ export interface BootNeed {
   readonly overlay: boolean;
   /** Whether the person gave an initramfs of their own, which then has to bring what the kernel lacks. */
   readonly ownInitramfs: boolean;
+  /** What the guest has, or may be given while it runs, beyond one vCPU and its first memory; nothing by default. */
+  readonly size?: {
+    readonly severalVcpus: boolean;
+    readonly moreVcpus: boolean;
+    readonly moreMemory: boolean;
+  };
 }
 
 /** One option, or several of which any one will do. */
@@ -145,5 +151,21 @@ export const comfortRules: readonly OptionRule[] = [
     module: "evdev",
     reason: "to pass the power button to user space, so a power-off is forced after its timeout",
     when: always,
+  },
+  {
+    // Its MADT (ACPI 6.5, section 5.2.12) names processors by x2APIC alone; others the kernel passes over.
+    anyOf: ["X86_X2APIC"],
+    reason: "to use more than one vCPU of Cloud Hypervisor",
+    when: (need) => need.machine === "cloud-hypervisor" && need.size?.severalVcpus === true,
+  },
+  {
+    anyOf: ["ACPI_HOTPLUG_CPU"],
+    reason: "to take vCPUs that are added while it runs",
+    when: (need) => need.size?.moreVcpus === true,
+  },
+  {
+    anyOf: ["ACPI_HOTPLUG_MEMORY"],
+    reason: "to take memory that is added while it runs",
+    when: (need) => need.size?.moreMemory === true,
   },
 ];

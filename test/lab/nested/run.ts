@@ -38,7 +38,7 @@ async function run(): Promise<number> {
   );
   await setup();
   const kernel = await stockKernel();
-  const guestKernel = process.env["MICROVM_LAB_NFS_KERNEL"];
+  const guestKernel = process.env["MICROVM_LAB_NFS_KERNEL"] || undefined;
   say(`machine's kernel    ${kernel}`);
   say(`guest's kernel      ${guestKernel ?? "the same, with an initramfs of ours"}`);
   say(`Cloud Hypervisor    ${cloudHypervisor}`);

@@ -152,6 +152,17 @@ describe("beside the verdict", () => {
     expect(verdict.remarks.join()).toContain("CONFIG_INPUT_EVDEV not set");
   });
 
+  it("a kernel that cannot use what a VM is given or may be given on Cloud Hypervisor is remarked upon", () => {
+    const need = { ...NFS, machine: "cloud-hypervisor" } as const;
+    const remarks = (size: BootNeed["size"]) => bootNeeds(everything, { ...need, size }).remarks;
+    expect(remarks({ severalVcpus: false, moreVcpus: false, moreMemory: false })).toEqual([]);
+    expect(remarks({ severalVcpus: true, moreVcpus: true, moreMemory: true })).toEqual([
+      expect.stringContaining("CONFIG_X86_X2APIC not set, which is needed to use more than one vCPU"),
+      expect.stringContaining("CONFIG_ACPI_HOTPLUG_CPU not set"),
+      expect.stringContaining("CONFIG_ACPI_HOTPLUG_MEMORY not set"),
+    ]);
+  });
+
   it("no configuration is a verdict of its own", () => {
     const facts = kernel("", { configuration: { found: false, reason: "nowhere" } });
     expect(bootNeeds(facts, NFS)).toEqual({ kind: "unknown", reason: "nowhere", remarks: [] });
