@@ -19,6 +19,8 @@ export interface SpawnRequest {
   /** An absolute path, or a name that is looked for on PATH. */
   readonly file: string;
   readonly args: readonly string[];
+  /** Variables that the program gets beside the few of ours. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Absolute path of the file that takes stdout and stderr; appended to, mode 0600. */
   readonly log: string;
   /**
@@ -101,7 +103,10 @@ export async function spawnDetached(request: SpawnRequest): Promise<ProcessIdent
     const child = spawn("/bin/sh", shell.slice(1), {
       cwd: "/",
       detached: true, // a session of its own: setsid(2)
-      env: Object.fromEntries(KEPT_VARIABLES.map((name) => [name, process.env[name]])),
+      env: {
+        ...Object.fromEntries(KEPT_VARIABLES.map((name) => [name, process.env[name]])),
+        ...request.environment,
+      },
       stdio: ["ignore", output.fd, output.fd],
     });
     await once(child, "spawn");

@@ -36,6 +36,8 @@ export interface VmmProgram {
   readonly accelerator: "kvm" | "tcg";
   /** Its arguments; the guest must not run before {@link VmmControl.boot}. */
   argumentsFor(launch: Launch): string[];
+  /** What it needs in its environment. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 /**

@@ -14,8 +14,6 @@ export interface QemuSetting {
   readonly accelerator: "kvm" | "tcg";
   /** Whether this QEMU is built with seccomp. */
   readonly sandbox: boolean;
-  /** Absolute path of the Node program that runs a relay. */
-  readonly node: string;
   /** Absolute paths; `initramfs` only when the boot has one. */
   readonly paths: {
     readonly kernel: string;
@@ -58,7 +56,7 @@ export function qemuArguments(boot: BootConfiguration, setting: QemuSetting): st
     ["-chardev", option({ type: "file", id: "console", path: filePath(paths.consoleLog) })],
     ["-serial", "chardev:console"],
     ["-qmp", `unix:${commasDoubled(filePath(paths.controlSocket))},server=on,wait=off`],
-    ["-netdev", networkOption(boot, setting.node)],
+    ["-netdev", networkOption(boot)],
     [
       "-device",
       option({
@@ -91,7 +89,7 @@ function hasRelays({ link, root }: BootConfiguration): boolean {
   return link.nfsOnly === true && root.type === "nfs";
 }
 
-function networkOption(boot: BootConfiguration, node: string): string {
+function networkOption(boot: BootConfiguration): string {
   const { link, portForwards } = boot;
   const prefix = link.prefixLength ?? 24;
   const nameServer = link.nameServers[0];
@@ -107,18 +105,18 @@ function networkOption(boot: BootConfiguration, node: string): string {
       ...(link.nfsOnly === true ? { restrict: "on" } : {}),
     }),
     ...portForwards.map((forward) => `hostfwd=${forwardRule(forward, link)}`),
-    ...(hasRelays(boot) ? guestForwards(boot.root, node) : []),
+    ...(hasRelays(boot) ? guestForwards(boot.root) : []),
   ].join(",");
 }
 
 /** Each port of the server leads there by a relay. */
-function guestForwards(root: Root, node: string): string[] {
+function guestForwards(root: Root): string[] {
   if (root.type === "disk") return [];
   const { server, hostServer, port: nfsPort, mountPort } = root;
   if (mountPort === "rpcbind") throw new Error("a relay leads to a port, and rpcbind's answer is not known");
   return [...new Set([nfsPort, mountPort])].map((each) => {
-    const command = relayCommand(filePath(node), { host: address(hostServer), port: port(each) });
-    return `guestfwd=tcp:${address(server)}:${each}-cmd:${commasDoubled(oneLine(command))}`;
+    const command = relayCommand({ host: address(hostServer), port: port(each) });
+    return `guestfwd=tcp:${address(server)}:${each}-cmd:${commasDoubled(command)}`;
   });
 }
 

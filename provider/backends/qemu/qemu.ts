@@ -7,6 +7,7 @@ import type { VmSettings } from "../backend.js";
 import type { GuestState, Launch, Vmm, VmmControl, VmmProgram } from "../local/vmm.js";
 import { diskNode, forwardName, forwardRule, NETWORK_ID, qemuArguments } from "./arguments.js";
 import { QmpClient } from "./qmp.js";
+import { relayEnvironment } from "./relay.js";
 
 export const qemu: Vmm = {
   name: "QEMU",
@@ -19,6 +20,7 @@ export const qemu: Vmm = {
     return {
       file: program.path,
       accelerator,
+      environment: relayEnvironment(process.execPath),
       argumentsFor: ({ boot, vmName, instance, paths }: Launch) =>
         qemuArguments(boot, {
           vmName,
@@ -27,7 +29,6 @@ export const qemu: Vmm = {
           machine,
           accelerator,
           sandbox: program.sandbox,
-          node: process.execPath,
         }),
     };
   },

@@ -99,7 +99,6 @@ export function expectQemu({ vmName, backend }: Spec, boot: BootConfiguration): 
     machine: backend.machine,
     accelerator: "tcg",
     sandbox: false,
-    node: process.execPath,
     paths: { kernel: "/k", controlSocket: "/s", consoleLog: "/c" },
   });
   const after = (name: string) => args.flatMap((arg, index) => (args[index - 1] === name ? [arg] : []));
