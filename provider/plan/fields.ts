@@ -124,14 +124,15 @@ export const fields: Readonly<Record<InputName, Field>> = {
     absent: defaults.ip,
   },
   vcpus: {
-    meaning: "Number of virtual CPUs.",
+    meaning: "Number of virtual CPUs; on Cloud Hypervisor it grows in place up to `maxVcpus`.",
     type: "integer",
     default: "`1`",
     change: { qemu: "replace", "cloud-hypervisor": "resize" },
     absent: defaults.vcpus,
   },
   memoryMiB: {
-    meaning: "Memory of the guest, in MiB.",
+    meaning:
+      "Memory of the guest, in MiB; on Cloud Hypervisor it grows in place up to `maxMemoryMiB`, by multiples of 128.",
     type: "integer",
     default: "`512`",
     change: { qemu: "replace", "cloud-hypervisor": "resize" },
@@ -206,7 +207,7 @@ export const fields: Readonly<Record<InputName, Field>> = {
   },
   backend: {
     meaning:
-      '`{ type: "qemu", machine?: "q35" \\| "microvm", accelerator?: "auto" \\| "kvm" \\| "tcg", binary? }`.',
+      '`{ type: "qemu", machine?: "q35" \\| "microvm", accelerator?: "auto" \\| "kvm" \\| "tcg", binary? }`, or `{ type: "cloud-hypervisor", binary? }`.',
     type: "object",
     default: '`{ type: "qemu" }`',
     change: both("replace"),

@@ -11,10 +11,12 @@ export function inputsTable(): string {
     `\`${name}\``,
     field.type,
     field.default ?? "",
-    comparedByContent.has(name) ? "by content" : changeOf(field.change.qemu),
+    ...(["qemu", "cloud-hypervisor"] as const).map((backend) =>
+      comparedByContent.has(name) ? "by content" : changeOf(field.change[backend]),
+    ),
     field.meaning,
   ]);
-  return table(["input", "type", "default", "a change is", "meaning"], rows);
+  return table(["input", "type", "default", "a change is, on qemu", "on cloud-hypervisor", "meaning"], rows);
 }
 
 function changeOf(policy: Policy): string {
