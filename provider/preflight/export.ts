@@ -1,12 +1,22 @@
 /** The NFS export of a guest's root, held against what the guest needs of it. */
 
-import type { Root } from "../boot/boot.js";
+import type { GuestLink, Root } from "../boot/boot.js";
+import { isBehind } from "../boot/network.js";
 import type { Finding } from "./finding.js";
 import { type Architecture, describe, type NfsFinding, type ProbeRequest, probeOnce } from "./nfs/index.js";
 
 /** Where the export of a root is, as this host reaches it, and how the guest does. */
 export type ExportPlace = Pick<Extract<Root, { type: "nfs" }>, "hostServer" | "port" | "mountPort" | "path"> &
   Pick<ProbeRequest, "guestNetwork">;
+
+/** How the traffic of a guest on a link reaches the server that this host reaches at an address. */
+export function guestNetworkOf(
+  hostServer: string,
+  link: GuestLink,
+): NonNullable<ProbeRequest["guestNetwork"]> {
+  if (link.kind === "user") return "user";
+  return isBehind(hostServer, link) ? "bridged" : "routed";
+}
 
 /** What a check of an export knows of the guest. */
 export interface GuestOfExport {

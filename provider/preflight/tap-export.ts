@@ -1,10 +1,9 @@
 /** The NFS export of a guest on a tap, asked for where the guest will meet it. */
 
 import type { TapLink } from "../boot/boot.js";
-import { isBehind } from "../boot/network.js";
 import { isInstalled } from "../host/network/command.js";
 import { addressesOf } from "../host/network/links.js";
-import { type ExportPlace, exportFinding, type GuestOfExport } from "./export.js";
+import { type ExportPlace, exportFinding, guestNetworkOf, type GuestOfExport } from "./export.js";
 import type { Finding } from "./finding.js";
 import { seenInterfaces } from "./tap-network.js";
 
@@ -20,10 +19,9 @@ export async function tapExportFindings(
   guest: GuestOfExport,
   link: TapLink,
 ): Promise<readonly Finding[]> {
-  if (!isBehind(place.hostServer, link)) {
-    return present(await exportFinding({ ...place, guestNetwork: "routed" }, guest));
-  }
-  const atLoopback: ExportPlace = { ...place, hostServer: "127.0.0.1", guestNetwork: "bridged" };
+  const guestNetwork = guestNetworkOf(place.hostServer, link);
+  if (guestNetwork === "routed") return present(await exportFinding({ ...place, guestNetwork }, guest));
+  const atLoopback: ExportPlace = { ...place, hostServer: "127.0.0.1", guestNetwork };
   const seen = isInstalled("ip") ? await seenInterfaces() : [];
   const isThere = seen.some((found) =>
     addressesOf(found).some((address) => address.startsWith(`${link.gatewayAddress}/`)),
@@ -34,7 +32,7 @@ export async function tapExportFindings(
       ? [...present(found), unasked(link)]
       : [found];
   }
-  const finding = await exportFinding({ ...place, guestNetwork: "bridged" }, guest);
+  const finding = await exportFinding({ ...place, guestNetwork }, guest);
   if (finding === undefined || finding.kind !== "refused") return present(finding);
   const other = await exportFinding(atLoopback, guest);
   return other?.kind === "refused" ? [finding] : [loopbackOnly(place, link, finding)];

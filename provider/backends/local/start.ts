@@ -13,6 +13,7 @@ import { endProcess, findByArgument, isAlive, type ProcessIdentity } from "../..
 import { type VmRecord, writeRecord } from "../../host/record.js";
 import { removeSockets, socketName, socketPaths } from "../../host/runtime-directory.js";
 import { type SpawnRequest, spawnDetached } from "../../host/spawn.js";
+import { guestNetworkOf } from "../../preflight/export.js";
 import type { Work } from "../backend.js";
 import { stopIfInterrupted } from "./interrupt.js";
 import { bootError } from "./report.js";
@@ -110,6 +111,7 @@ export async function proveVm(place: StartPlace, record: VmRecord): Promise<VmRe
     claim: claimOf(boot, settings.readiness),
     logs: paths,
     cmdline: boot.cmdline,
+    guestNetwork: boot.root.type === "nfs" ? guestNetworkOf(boot.root.hostServer, boot.link) : undefined,
     timeoutSeconds: settings.readiness.timeoutSeconds,
   });
   const proved: VmRecord = { ...record, phase: "ready", proved: true };

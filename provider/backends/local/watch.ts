@@ -16,7 +16,13 @@ import { isAlive, type ProcessIdentity } from "../../host/process.js";
 import type { MicroVmError } from "../../errors.js";
 import { noticeText } from "../../notices.js";
 import { probeRequestOf } from "../../preflight/export.js";
-import { type Description, describe, type NfsFinding, probeNfs } from "../../preflight/nfs/index.js";
+import {
+  type Description,
+  describe,
+  type NfsFinding,
+  probeNfs,
+  type ProbeRequest,
+} from "../../preflight/nfs/index.js";
 import type { Work } from "../backend.js";
 import { interrupted } from "./interrupt.js";
 import { bootError, type Failure, type Logs } from "./report.js";
@@ -30,6 +36,8 @@ export interface BootWatch extends Work {
   readonly vmm: ProcessIdentity;
   readonly logs: Logs;
   readonly cmdline: string;
+  /** How the guest's traffic reaches its NFS server; as on a user network by default. */
+  readonly guestNetwork?: ProbeRequest["guestNetwork"];
   readonly timeoutSeconds: number;
 }
 
@@ -169,7 +177,8 @@ class Watcher {
   async #watchServer(): Promise<void> {
     const { root } = this.watch.claim;
     if (root.type === "disk") return await untilAborted(this.#done.signal);
-    const request = probeRequestOf(root, this.watch.cmdline.split(" "));
+    const { cmdline, guestNetwork } = this.watch;
+    const request = probeRequestOf({ ...root, guestNetwork }, cmdline.split(" "));
     for (;;) {
       await pause(PROBE_INTERVAL, this.#done.signal);
       if (this.#done.signal.aborted) return;
