@@ -33,7 +33,10 @@ export interface NetworkArgs {
   bridge?: pulumi.Input<string>;
   /** Name of an existing tap, used and left as it is. Default: one is made for the VM. */
   tap?: pulumi.Input<string>;
-  /** IPv4 network of the bridge, whose first address is this host's. Default: `"10.20.1.0/24"`. */
+  /**
+   * IPv4 network of the bridge in CIDR form. This host has its first address, or the one that stands there. Default: `"10.20.1.1/16"`,
+   * large enough that the addresses of VMs, which follow from their names, hardly ever meet.
+   */
   subnet?: pulumi.Input<string>;
 }
 
