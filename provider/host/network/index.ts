@@ -7,7 +7,7 @@
 
 import { createHash } from "node:crypto";
 
-import { type BootConfiguration, type PortForward, tapNameOf, type TapLink } from "../../boot/boot.js";
+import { type BootConfiguration, tapNameOf, type TapLink } from "../../boot/boot.js";
 import { MicroVmError } from "../../errors.js";
 import { type LeaseHolder, releaseUnique, takeUnique, uniqueValues } from "../lease.js";
 import { assertMayAdminister, isInstalled } from "./command.js";
@@ -83,10 +83,7 @@ export async function detachNetwork(instance: string, env: NodeJS.ProcessEnv = p
   const isLeased = (await uniqueValues("guest-address", instance, env)).length > 0;
   if (!isLeased && !interfaceNames().includes(tapNameOf(instance))) return;
   assertMayAdminister();
-  await withNetworkLock(async () => {
-    if (isInstalled("nft")) await removeRules(instance);
-    await removeLinks(tapNameOf(instance));
-  });
+  await withNetworkLock(async () => await remove(instance, tapNameOf(instance)));
   await releaseUnique(instance, env);
 }
 
@@ -100,9 +97,7 @@ export async function changeForwards(vm: NetworkedVm): Promise<void> {
   const { link } = vm.boot;
   if (link.kind !== "tap") return;
   assertMayAdminister();
-  await withNetworkLock(async () => {
-    await rule(vm, link, hasOwnBridge(link, await interfaces()));
-  });
+  await withNetworkLock(async () => await setRulesOf(vm, link, hasOwnBridge(link, await interfaces())));
 }
 
 /** What is left of a VM that nobody knows any more, at the address of this one. One that still runs keeps it. */
@@ -115,9 +110,23 @@ async function removeStrays(vm: NetworkedVm, link: TapLink, all: readonly Interf
         { input: "ip" },
       );
     }
-    if (isInstalled("nft")) await removeRules(instance);
+    // The bridge stays: it is about to be used.
+    await removeRulesOf(instance);
     await makeLinks([`link delete dev ${tap}`]);
   }
+}
+
+async function remove(instance: string, tap: string): Promise<void> {
+  await allOf([removeRulesOf(instance), removeLinks(tap)]);
+}
+
+async function removeRulesOf(instance: string): Promise<void> {
+  if (isInstalled("nft")) await removeRules(instance); // without it there are none
+}
+
+/** Waits for all, also where one has failed: nothing goes on after the lock is given back. */
+async function allOf(works: readonly Promise<void>[]): Promise<void> {
+  for (const done of await Promise.allSettled(works)) if (done.status === "rejected") throw done.reason;
 }
 
 function hasOwnBridge({ bridge }: TapLink, all: readonly Interface[]): boolean {
@@ -125,7 +134,7 @@ function hasOwnBridge({ bridge }: TapLink, all: readonly Interface[]): boolean {
   return found !== undefined && isOwnBridge(found);
 }
 
-/** Bridge and tap, then the rules: a tap is up before its rules are there, but nobody has it open yet. */
+/** Bridge, tap and rules, side by side: rules know interfaces by name, and nobody has the tap open yet. */
 async function make(vm: NetworkedVm, link: TapLink): Promise<Pick<Attachment, "tap" | "queuePairs">> {
   const { vcpus } = vm.boot;
   const all = await interfaces();
@@ -133,37 +142,42 @@ async function make(vm: NetworkedVm, link: TapLink): Promise<Pick<Attachment, "t
   await removeStrays(vm, link, all);
   const existing = link.tap === undefined ? undefined : find(all, link.tap);
   if (existing !== undefined) {
-    await rule(vm, link, hasOwnBridge(link, all));
+    await setRulesOf(vm, link, hasOwnBridge(link, all));
     return { tap: existing.ifname, queuePairs: queuePairsOf(existing, vcpus) };
   }
   const tap = tapNameOf(vm.instance);
   const bridge = find(all, link.bridge);
-  await makeLinks([...bridgeLines(link, bridge), ...tapLines(link, vm.instance, vcpus, find(all, tap))]);
-  await rule(vm, link, bridge === undefined || isOwnBridge(bridge));
+  const lines = [...bridgeLines(link, bridge), ...tapLines(link, vm.instance, vcpus, find(all, tap))];
+  const links = makeLinks(lines);
+  await allOf([links, setRulesOf(vm, link, bridge === undefined || isOwnBridge(bridge), links)]);
   return { tap, queuePairs: vcpus };
 }
 
-async function rule({ instance, boot }: NetworkedVm, link: TapLink, isOwn: boolean): Promise<void> {
+/** @param links What makes the bridge, where it is being made. */
+async function setRulesOf(
+  vm: NetworkedVm,
+  link: TapLink,
+  isOwn: boolean,
+  links?: Promise<void>,
+): Promise<void> {
+  const { instance, boot } = vm;
   const { portForwards, root } = boot;
   // Without nft and anything that needs it, the guest reaches this host and no further, as the preflight has said.
   if (portForwards.length === 0 && link.nfsOnly !== true && !isInstalled("nft")) return;
-  const fromLoopback = await takesLoopback(portForwards, link, isOwn);
+  const listens = new Set(portForwards.map(({ hostAddress }) => hostAddress));
+  let fromLoopback = listens.has("127.0.0.1") || listens.has("0.0.0.0");
+  if (fromLoopback) {
+    await links;
+    fromLoopback = await routeLoopback(link.bridge, isOwn);
+    if (!fromLoopback && listens.has("127.0.0.1")) throw noLoopback(link.bridge);
+  }
   const tap = link.tap ?? tapNameOf(instance);
   const isApart = isOwn && link.tap === undefined;
   await setRules({ instance, link, tap, isApart, portForwards, fromLoopback, root });
 }
 
-/** Whether the forwards take connections to this host's loopback address. */
-async function takesLoopback(
-  forwards: readonly PortForward[],
-  { bridge }: TapLink,
-  isOwn: boolean,
-): Promise<boolean> {
-  const listens = new Set(forwards.map(({ hostAddress }) => hostAddress));
-  if (!listens.has("127.0.0.1") && !listens.has("0.0.0.0")) return false;
-  if (await routeLoopback(bridge, isOwn)) return true;
-  if (!listens.has("127.0.0.1")) return false;
-  throw new MicroVmError(
+function noLoopback(bridge: string): MicroVmError {
+  return new MicroVmError(
     "host-unusable",
     `a forward from 127.0.0.1 needs net.ipv4.conf.${bridge}.route_localnet=1, and that bridge is not ours to change. Set it, or give the forwards a hostAddress other than 127.0.0.1`,
     { input: "portForwards" },
