@@ -66,6 +66,17 @@ describe("check of a new VM", () => {
     ]);
   });
 
+  it("shows the address of the bridge for a server on this host, and the guest's own, as they boot", async () => {
+    const backend = { type: "cloud-hypervisor" };
+    const { cmdline } = await checkedInputs({}, newsOf(bed, { vmName: "web", backend }));
+    expect(cmdline).toMatch(
+      / nfsroot=10\.20\.1\.1:\/,.* ip=10\.20\.58\.21::10\.20\.1\.1:255\.255\.0\.0:web:eth0:off rw gateway_ip="10\.20\.1\.1\/16" guest_ip="10\.20\.58\.21\/16" /,
+    );
+    expect(bed.lines[0]).toBe("web: nfsServer 127.0.0.1 is this host; the guest reaches it as 10.20.1.1");
+    const unknown = await checkedInputs({}, newsOf(bed, { backend, network: { subnet: UNKNOWN } }));
+    expect(unknown["cmdline"]).toBe(UNKNOWN);
+  });
+
   it("says that a guest reaches its server alone, at an address of its own, without a name server", async () => {
     const inputs = { vmName: "alone", nfsServer: "192.0.2.7", guestAccess: "nfs-only" };
     const { cmdline } = await checkedInputs({}, newsOf(bed, inputs));
