@@ -165,6 +165,7 @@ async function prepareLaunch(
     boot,
     settings,
     paths: {
+      directory: paths.directory,
       kernel: paths.kernel,
       initramfs: boot.initramfs === undefined ? undefined : paths.initramfs,
       consoleLog: vmm.restartsGuest ? paths.serialName : plain,
@@ -192,7 +193,7 @@ function spawnRequest(program: VmmProgram, launch: Launch, paths: VmPaths): Spaw
   return {
     file: program.file,
     args: program.argumentsFor(launch),
-    environment: program.environment,
+    environment: program.environmentFor?.(launch),
     log: paths.vmmLog,
     makes: controlSocket,
     fileSizeLimitMiB: fileSizeLimitMiB(boot.statefulDiskMiB),

@@ -12,6 +12,8 @@ export interface Launch {
   readonly boot: BootConfiguration;
   readonly settings: VmSettings;
   readonly paths: {
+    /** Folder of the VM, removed with it. */
+    readonly directory: string;
     readonly kernel: string;
     /** Present when the boot has one. */
     readonly initramfs?: string;
@@ -37,7 +39,7 @@ export interface VmmProgram {
   /** Its arguments; the guest must not run before {@link VmmControl.boot}. */
   argumentsFor(launch: Launch): string[];
   /** What it needs in its environment. */
-  readonly environment?: Readonly<Record<string, string>>;
+  environmentFor?(launch: Launch): Readonly<Record<string, string>>;
 }
 
 /**

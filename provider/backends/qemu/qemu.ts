@@ -1,5 +1,7 @@
 /** QEMU as the hypervisor of a local VM. */
 
+import { join } from "node:path";
+
 import type { GuestLink, PortForward } from "../../boot/boot.js";
 import { MicroVmError } from "../../errors.js";
 import { qemuHost } from "../../preflight/host.js";
@@ -20,7 +22,8 @@ export const qemu: Vmm = {
     return {
       file: program.path,
       accelerator,
-      environment: relayEnvironment(process.execPath),
+      environmentFor: ({ paths }: Launch) =>
+        relayEnvironment(process.execPath, join(paths.directory, "relays")),
       argumentsFor: ({ boot, vmName, instance, paths }: Launch) =>
         qemuArguments(boot, {
           vmName,

@@ -19,6 +19,7 @@ export function sampleLaunch(spec: Spec = nfsSpec({ backend }), initramfs?: stri
     boot,
     settings: { backend, powerState: "running", readiness: { timeoutSeconds: 1 }, shutdownTimeoutSeconds: 1 },
     paths: {
+      directory: "/state/my-vm",
       kernel: "/state/my-vm/kernel",
       initramfs,
       controlSocket: "/run/x.sock",

@@ -1,9 +1,13 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 import { relayCommand, relayEnvironment } from "../../../../provider/backends/qemu/relay.js";
 import { freePort } from "../../../lab/nfs.js";
@@ -11,19 +15,26 @@ import { freePort } from "../../../lab/nfs.js";
 /** What a test has opened, closed after it. */
 const opened: (() => void)[] = [];
 
-afterEach(() => {
+let folder: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "microvm-relay-"));
+});
+
+afterEach(async () => {
   for (const close of opened.splice(0)) close();
+  await rm(folder, { recursive: true });
 });
 
 /** A server on loopback that hands each connection on. */
-async function serve(onConnection: (socket: Socket) => void): Promise<number> {
+async function serve(onConnection: (socket: Socket) => void, port = 0): Promise<number> {
   const server: Server = createServer({ allowHalfOpen: true }, (socket) => {
     opened.push(() => socket.destroy());
     socket.on("error", () => undefined);
     onConnection(socket);
   });
   opened.push(() => server.close());
-  server.listen(0, "127.0.0.1");
+  server.listen(port, "127.0.0.1");
   await once(server, "listening");
   return (server.address() as AddressInfo).port;
 }
@@ -33,8 +44,11 @@ async function relayTo(port: number): Promise<{ guest: Socket; relay: ChildProce
   let guest: Socket | undefined;
   const relay = new Promise<ChildProcess>((resolve) => {
     const listener = createServer({ pauseOnConnect: true }, (connection) => {
-      const child = spawn("/bin/sh", ["-c", relayCommand({ host: "127.0.0.1", port })], {
-        env: relayEnvironment(process.execPath),
+      const child = spawn("/bin/sh", ["-c", `exec ${relayCommand({ host: "127.0.0.1", port })}`], {
+        env: {
+          PATH: process.env["PATH"],
+          ...relayEnvironment(process.execPath, join(folder, "it's, a folder")),
+        },
         stdio: [connection, connection, connection],
       });
       opened.push(() => child.kill("SIGKILL"));
@@ -164,11 +178,14 @@ describe("a relay", () => {
     await expect.poll(() => taken, SOON).toBe(64 * MIB);
   });
 
-  it("ends the guest's connection when nobody listens, without a word of its own", async () => {
-    const { guest, relay } = await relayTo(await freePort());
-    const exit = once(relay, "exit");
-    expect(await all(guest)).toBe("");
-    await exit;
+  it("waits a while for a server that is being restarted", async () => {
+    const port = await freePort();
+    const { guest } = await relayTo(port);
+    guest.end("hello");
+    const answer = all(guest);
+    await delay(1500);
+    await serve((socket) => socket.pipe(socket), port);
+    expect(await answer).toBe("hello");
   });
 
   it("ends when the guest's connection is cut off", async () => {
@@ -184,13 +201,36 @@ describe("a relay", () => {
     await exit;
   });
 
-  it("ends within a while when the server takes no notice of the guest's end", async () => {
+  it("ends within a while, without a word of its own, when nobody listens or the server ignores the guest's end", async () => {
     const port = await serve((socket) => socket.resume());
-    const { guest, relay } = await relayTo(port);
-    const exit = once(relay, "exit");
-    guest.end("x");
+    const [ignored, unheard] = [await relayTo(port), await relayTo(await freePort())];
+    const exits = [once(ignored.relay, "exit"), once(unheard.relay, "exit")];
+    ignored.guest.end("x");
+    expect(await all(unheard.guest)).toBe("");
+    await Promise.all(exits);
+  });
+
+  it("is one of 16 at most, and leaves its place to another when it ends, however that was", async () => {
+    const port = await serve((socket) => socket.pipe(socket));
+    const speak = async (): Promise<{ guest: Socket; relay: ChildProcess; answer: string }> => {
+      const { guest, relay } = await relayTo(port);
+      const answer = new Promise<string>((resolve) => {
+        guest.once("data", (data: Buffer) => resolve(data.toString()));
+        guest.once("close", () => resolve(""));
+        guest.once("end", () => resolve(""));
+      });
+      guest.write("x");
+      return { guest, relay, answer: await answer };
+    };
+    const relays = await Promise.all(Array.from({ length: 16 }, speak));
+    expect(relays.map(({ answer }) => answer).join("")).toBe("x".repeat(16));
+    expect((await speak()).answer).toBe("");
+    const exit = once(relays[3]?.relay ?? new ChildProcess(), "exit");
+    relays[3]?.relay.kill("SIGKILL");
     await exit;
-  }, 20_000);
+    expect((await speak()).answer).toBe("x");
+    expect((await speak()).answer).toBe("");
+  });
 
   it("fits into a forward, which QEMU cuts after 1023 bytes", () => {
     const command = relayCommand({ host: "255.255.255.255", port: 65_535 });
