@@ -1,11 +1,13 @@
 /** Whether this host can give a guest a tap, and what of this host stands between the guest and the world. */
 
+import { accessSync, constants } from "node:fs";
+
 import { z } from "zod";
 
 import type { PortForward, TapLink } from "../boot/boot.js";
 import { isBehind } from "../boot/network.js";
 import { hostPlaceOf, isGuestAddress, subnetOf } from "../boot/tap-link.js";
-import { MicroVmError } from "../errors.js";
+import { MicroVmError, systemCodeOf } from "../errors.js";
 import {
   assertMayAdminister,
   isInstalled,
@@ -13,7 +15,14 @@ import {
   networkProgram,
   run,
 } from "../host/network/command.js";
-import { addressesOf, assertFits, type Interface, interfaces, isForwarding } from "../host/network/links.js";
+import {
+  addressesOf,
+  assertFits,
+  type Interface,
+  interfaces,
+  isForwarding,
+  isOwnBridge,
+} from "../host/network/links.js";
 import { TABLE } from "../host/network/rules.js";
 import type { Finding } from "./finding.js";
 
@@ -44,16 +53,20 @@ export const seenInterfaces: () => Promise<readonly Interface[]> = once(interfac
 /** What keeps the host from making the network of a tap (certain), and what may keep the guest from using it. */
 export async function tapFindings(needs: TapNeeds): Promise<readonly Finding[]> {
   const { link, portForwards } = needs;
-  const hard = findingOf(() => {
+  try {
     networkProgram("ip");
     assertMayAdminister();
+    assertTapDevice();
     if (portForwards.length > 0 || link.nfsOnly === true) networkProgram("nft");
-  });
-  if (hard !== undefined) return [hard];
-  const all = await seenInterfaces();
-  const unfit = findingOf(() => assertFits(link, all)) ?? overlap(link, all);
-  if (unfit !== undefined) return [unfit];
-  return [...(await beyondFindings(needs)), ...(await dropFindings(needs))];
+    const all = await seenInterfaces();
+    const unfit = findingOf(() => assertFits(link, all)) ?? findingOf(() => assertApart(link, all));
+    // A bridge of ours goes with its last VM, which this very up may replace.
+    if (unfit !== undefined)
+      return [{ ...unfit, certain: unfit.input !== "network.subnet" || !all.some(isOwnBridge) }];
+    return [...(await beyondFindings(needs)), ...(await dropFindings(needs))];
+  } catch (error) {
+    return [toFinding(error)];
+  }
 }
 
 function findingOf(look: () => void): Finding | undefined {
@@ -61,14 +74,37 @@ function findingOf(look: () => void): Finding | undefined {
     look();
     return undefined;
   } catch (error) {
-    if (!(error instanceof MicroVmError)) throw error;
-    const { input = "backend", code, text } = error;
-    return { input, code, text, certain: true };
+    return toFinding(error);
   }
 }
 
-/** Another interface on the same network would take the guest's packets, or we its own. */
-function overlap(link: TapLink, all: readonly Interface[]): Finding | undefined {
+function toFinding(error: unknown): Finding {
+  if (!(error instanceof MicroVmError)) throw error;
+  const { input = "backend", code, text } = error;
+  return { input, code, text, certain: true };
+}
+
+const TAP_DEVICE = "/dev/net/tun";
+
+/** @throws MicroVmError `host-unusable` when no tap can be made or opened. */
+function assertTapDevice(): void {
+  try {
+    accessSync(TAP_DEVICE, constants.R_OK | constants.W_OK);
+  } catch (error) {
+    throw new MicroVmError(
+      "host-unusable",
+      `expected ${TAP_DEVICE}, by which taps are made, and it cannot be opened (${systemCodeOf(error)}). Load the kernel module tun (modprobe tun), or let this container have the device`,
+      { input: "backend", cause: error },
+    );
+  }
+}
+
+/**
+ * Another interface on the same network would take the guest's packets, or we its own.
+ *
+ * @throws MicroVmError `host-unusable`
+ */
+function assertApart(link: TapLink, all: readonly Interface[]): void {
   const ours = placeOf(link);
   for (const found of all) {
     if (found.ifname === link.bridge) continue;
@@ -78,15 +114,13 @@ function overlap(link: TapLink, all: readonly Interface[]): Finding | undefined 
       const wider = theirs.prefixLength < ours.prefixLength ? theirs : ours;
       const narrower = wider === ours ? theirs : ours;
       if (subnetOf({ ...narrower, prefixLength: wider.prefixLength }) !== subnetOf(wider)) continue;
-      return {
-        input: "network.subnet",
-        code: "host-unusable",
-        certain: true,
-        text: `expected a network of its own for ${link.bridge}, and ${subnetOf(ours)} overlaps with ${address} of ${found.ifname}. Give another, such as 172.31.77.0/24`,
-      };
+      throw new MicroVmError(
+        "host-unusable",
+        `expected a network of its own for ${link.bridge}, and ${subnetOf(ours)} overlaps with ${address} of ${found.ifname}. Give another, such as 172.31.77.0/24`,
+        { input: "network.subnet" },
+      );
     }
   }
-  return undefined;
 }
 
 function placeOf({ gatewayAddress, prefixLength }: TapLink) {

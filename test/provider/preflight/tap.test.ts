@@ -5,6 +5,7 @@ import { text } from "node:stream/consumers";
 import { describe, expect, it } from "vitest";
 
 import { tapLink } from "../../../provider/boot/tap-link.js";
+import { ownBridgeAddress } from "../../../provider/host/network/links.js";
 import type { Finding } from "../../../provider/preflight/finding.js";
 import type { TapNeeds } from "../../../provider/preflight/tap-network.js";
 import type { Spec } from "../../../provider/spec/spec.js";
@@ -74,6 +75,17 @@ describe.skipIf(!mayUseNamespaces)(`preflight of a tap${where}`, { timeout: 30_0
   ])("finds %s, for certain", async (_what, script, network, input, words) => {
     const found = await ask(await hostOf(script), { needs: needsOf({ link: linkOn(network) }) });
     expect(found).toMatchObject([{ input, certain: true, text: expect.stringContaining(words) }]);
+  });
+
+  it("is not sure of a bridge of ours with another network: it may go with the VM that is replaced", async () => {
+    const address = ownBridgeAddress("microvm0");
+    const host = await hostOf(
+      `ip link add microvm0 address ${address} type bridge; ip address add 10.9.0.1/24 dev microvm0`,
+    );
+    const expected = [{ input: "network.subnet", certain: false }];
+    expect(await ask(host, { needs: needsOf() })).toMatchObject(expected);
+    const other = linkOn({ bridge: "br7", subnet: "10.9.0.0/24" });
+    expect(await ask(host, { needs: needsOf({ link: other }) })).toMatchObject(expected);
   });
 
   it("says what a host that passes no packets on keeps from the guest, and leaves the switch to the person", async () => {
