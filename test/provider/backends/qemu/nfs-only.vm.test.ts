@@ -83,6 +83,10 @@ mkdir -p /var/found
 } > /var/found/$name.new
 mv /var/found/$name.new /var/found/$name
 md5sum < /big > /var/found/$name.md5
+(
+  until [ -e /var/found/open-many ]; do usleep 200000; done
+  many=0; while [ $many -lt 60 ]; do many=$((many + 1)); (sleep 30 | nc 10.0.2.100 ${nfsPort} > /dev/null 2>&1 &); done
+) &
 ( tick=0; while :; do tick=$((tick + 1)); echo $tick > /var/found/$name.tick; usleep 200000; done ) &
 `;
 }
@@ -211,6 +215,16 @@ if (missing !== undefined || kernel === undefined) {
     it("answers on a forwarded port", async () => {
       const answer = await (await fetch(`http://127.0.0.1:${hostPort}/`)).text();
       expect(answer).toContain(`my root is 10.0.2.100:${root} (nfs)`);
+    });
+
+    it("has a bounded number of relays, however many connections it opens", async () => {
+      await writeFile(join(root, "var/found/open-many"), "");
+      await expect.poll(() => relays().length, { timeout: 60_000 }).toBeGreaterThanOrEqual(16);
+      expect(await relaysWithin(5000)).toBeLessThan(20);
+      const before = Number(await said("vm-alone.tick"));
+      await expect
+        .poll(async () => Number(await said("vm-alone.tick")), { timeout: 20_000 })
+        .toBeGreaterThan(before);
     });
 
     it("leaves no relay behind when it is removed", async () => {
