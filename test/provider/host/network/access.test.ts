@@ -30,6 +30,19 @@ describe.skipIf(!mayUseNamespaces)(`port forwards of a tap${where}`, { timeout: 
     expect(await outside.ask("203.0.113.1", 8080)).toBe("ECONNREFUSED");
   });
 
+  it("carry datagrams too, also to a guest that otherwise reaches its root alone", async () => {
+    const { network, state, attacher } = await sampleHost();
+    const vm = await sampleVm(state, "web", {
+      guestAccess: "nfs-only",
+      portForwards: [{ hostPort: 5353, guestPort: 53, protocol: "udp", hostAddress: "127.0.0.1" }],
+    });
+    const guest = await playGuest(network, await attacher.attach(vm), vm.boot.link);
+    await guest.serveDatagrams(53, "guest");
+    await network.serveDatagrams(53, "host");
+    expect(await network.askDatagram("127.0.0.1", 5353, "hello")).toBe("guest hello");
+    expect(await guest.askDatagram("10.20.1.1", 53, "hello")).toBe("silence");
+  });
+
   it("change in one step while the VM runs, and go with it", async () => {
     const { network, state, attacher } = await sampleHost();
     const vm = await sampleVm(state, "web", { portForwards: [tcp(8080, 80, "127.0.0.1")] });

@@ -86,6 +86,22 @@ export class Namespace {
     return (await run(...this.command(process.execPath, "-e", script))).stdout.trim();
   }
 
+  /** A server that sends each UDP datagram back behind a word; ends with the test. */
+  async serveDatagrams(port: number, word: string): Promise<void> {
+    const script = `const s = require("node:dgram").createSocket("udp4"); s.on("message", (m, from) => s.send(${JSON.stringify(word)} + " " + m, from.port, from.address)).bind(${port}, () => console.log("up"))`;
+    const server = spawn(...this.command(process.execPath, "-e", script), {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    onTestFinished(() => void server.kill("SIGKILL"));
+    await once(server.stdout, "data");
+  }
+
+  /** What comes back for a UDP datagram; `silence` when nothing does within a second. */
+  async askDatagram(address: string, port: number, text: string): Promise<string> {
+    const script = `const s = require("node:dgram").createSocket("udp4"); const end = (t) => { console.log(t); process.exit(); }; setTimeout(end, 1000, "silence"); s.on("message", (m) => end(String(m))).on("error", (e) => end(e.code)).connect(${port}, ${JSON.stringify(address)}, () => s.send(${JSON.stringify(text)}))`;
+    return (await run(...this.command(process.execPath, "-e", script))).stdout.trim();
+  }
+
   /** Joins two by a cable, each end with an address in CIDR form. */
   async cable(name: string, address: string, other: Namespace, otherAddress: string): Promise<void> {
     await this.sh(
