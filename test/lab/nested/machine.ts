@@ -77,7 +77,8 @@ async function runQemu(
     "setpriv",
     [
       ["--pdeathsig", "KILL", findProgram("qemu-system-x86_64", "install the package qemu-system-x86")],
-      ["-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "q35", "-smp", "2", "-m", String(MEMORY_MIB)],
+      // One processor: on two, QEMU 7.2 now and then lost a guest of two vCPUs, and once the machine's own kernel with it.
+      ["-accel", "tcg", "-cpu", "max", "-machine", "q35", "-smp", "1", "-m", String(MEMORY_MIB)],
       ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
       // The second port carries the exit code alone.
       ["-serial", "stdio", "-serial", `file:${exitFile}`],

@@ -107,6 +107,7 @@ async function addPrograms(root: string, cloudHypervisor: string): Promise<void>
   await addElf(root, busybox, "/usr/bin/busybox");
   // Not busybox' shell: it runs its own `ip` and `mount` before those on PATH.
   await addElf(root, "/bin/sh", "/usr/bin/sh");
+  await symlink("busybox", join(root, "usr/bin/env"));
   await addElf(root, process.execPath, "/usr/bin/node");
   await addElf(root, cloudHypervisor, "/usr/local/bin/cloud-hypervisor");
   for (const [name, programs] of Object.entries(PROGRAMS)) {

@@ -4,7 +4,7 @@
  *   npm run lab:nested                                the life of VMs, by the provider's own functions (story.ts)
  *   npm run lab:nested -- --story bare                a guest with nothing of the package between (bare.ts)
  *   npm run lab:nested -- SCRIPT [FILE…]              another script instead, run as /lab/SCRIPT; FILEs are put beside it
- *   … --minutes 30                                    time bound
+ *   … --minutes 60                                    time bound
  *
  * Environment: CLOUD_HYPERVISOR (the program; else `cloud-hypervisor` on PATH), MICROVM_LAB_NFS_KERNEL (the guest's kernel; else
  * the one that test/lab/kernel/build has left in the lab's cache, else the stock one), MICROVM_LAB_KERNEL (the machine's own kernel).
@@ -26,7 +26,7 @@ const OUT = resolve(__dirname, "../../../.lab/nested/out");
 async function run(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { minutes: { type: "string", default: "30" }, story: { type: "string", default: "story" } },
+    options: { minutes: { type: "string", default: "40" }, story: { type: "string", default: "story" } },
   });
   const begun = Date.now();
   const say = (line: string): void =>

@@ -239,7 +239,7 @@ async function keepLogs({ name, outputs }: Resource): Promise<void> {
 }
 
 /** Of a state directory's own, not a VM's: its host id, what it has read of kernels, leases given back within the hour. */
-const KEPT = /\/host-id$|\/cache\/|\/leases\/\.retired\//;
+const KEPT = /\/host-id$|\/\.cache\/|\/leases\/\.retired\//;
 
 /** What is there now and was not before. */
 function left(before: readonly string[], after: readonly string[]): string[] {
