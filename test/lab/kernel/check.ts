@@ -7,9 +7,10 @@ async function check(path: string): Promise<void> {
   const facts = await inspectKernel(path);
   if (!facts.configuration.found) throw new Error(facts.configuration.reason);
   if (facts.configuration.source !== "image") throw new Error("the image holds no configuration");
-  for (const machine of ["q35", "microvm"] as const) {
+  for (const machine of ["q35", "microvm", "cloud-hypervisor"] as const) {
     for (const root of ["nfs", "disk"] as const) {
-      const need = { root, machine, dhcp: true, disks: true, overlay: false, ownInitramfs: false };
+      const size = { severalVcpus: true, moreVcpus: true, moreMemory: true };
+      const need = { root, machine, dhcp: true, disks: true, overlay: false, ownInitramfs: false, size };
       const verdict = bootNeeds(facts, need);
       if (verdict.kind === "boots" && verdict.remarks.length === 0) continue;
       const lacks =

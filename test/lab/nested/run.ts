@@ -7,7 +7,8 @@
  *   … --minutes 60                                    time bound
  *
  * Environment: CLOUD_HYPERVISOR (the program; else `cloud-hypervisor` on PATH), MICROVM_LAB_NFS_KERNEL (the guest's kernel; else
- * the one that test/lab/kernel/build has left in the lab's cache, else the stock one), MICROVM_LAB_KERNEL (the machine's own kernel).
+ * the one that test/lab/kernel/build has left in the lab's cache, if it is not too old, else the stock one, which takes longer),
+ * MICROVM_LAB_KERNEL (the machine's own kernel).
  * What the machine leaves in its /out is in .lab/nested/out afterwards.
  */
 
@@ -16,6 +17,8 @@ import { tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { findProgram } from "../../../provider/host/program.js";
+import { bootNeeds } from "../../../provider/preflight/kernel/boot-needs.js";
+import { inspectKernel } from "../../../provider/preflight/kernel/inspect.js";
 import { stockKernel } from "../debian-kernel.js";
 import setup from "../setup.js";
 import { runMachine } from "./machine.js";
@@ -36,9 +39,10 @@ async function run(): Promise<number> {
     process.env["CLOUD_HYPERVISOR"] || "cloud-hypervisor",
     "build or download it, and name it: CLOUD_HYPERVISOR=/path/to/cloud-hypervisor npm run lab:nested",
   );
+  const given = process.env["MICROVM_LAB_NFS_KERNEL"] || undefined;
   await setup();
   const kernel = await stockKernel();
-  const guestKernel = process.env["MICROVM_LAB_NFS_KERNEL"] || undefined;
+  const guestKernel = given ?? (await fitKernel(process.env["MICROVM_LAB_NFS_KERNEL"]));
   say(`machine's kernel    ${kernel}`);
   say(`guest's kernel      ${guestKernel ?? "the same, with an initramfs of ours"}`);
   say(`Cloud Hypervisor    ${cloudHypervisor}`);
@@ -73,6 +77,21 @@ async function run(): Promise<number> {
   } finally {
     await rm(root, { recursive: true, force: true });
   }
+}
+
+/** The lab's own kernel, unless it was built before it could use what a running guest is given. */
+async function fitKernel(path: string | undefined): Promise<string | undefined> {
+  if (!path) return undefined;
+  const verdict = bootNeeds(await inspectKernel(path), {
+    root: "nfs",
+    dhcp: false,
+    machine: "cloud-hypervisor",
+    disks: true,
+    overlay: false,
+    ownInitramfs: false,
+    size: { severalVcpus: true, moreVcpus: true, moreMemory: true },
+  });
+  return verdict.kind === "boots" && verdict.remarks.length === 0 ? path : undefined;
 }
 
 const END = { died: "died before its script had ended", timeout: "ran out of time" };
