@@ -84,6 +84,13 @@ export async function checkInputs(
     }
     notices.push(...planned.notices);
   }
+  if (
+    failures.length === 0 &&
+    boot !== undefined &&
+    (planned === undefined || planned.action === "replace")
+  ) {
+    failures.push(...(await snapshotFailures(vm, inputs as unknown as CheckedInputs, boot, notices)));
+  }
   const { values, unknown } = result;
   // Unknown, it can still become anything: nothing fails by it.
   const mode = unknown.has("preflight") ? "warn" : (values.preflight ?? "error");
@@ -108,6 +115,23 @@ export async function checkInputs(
       checkFailure({ ...failure, text: withoutSecrets(text, news, secretInputs) }, secretInputs),
     ),
   };
+}
+
+/** Whether the VM that is new, or made anew, can be what its snapshot holds. */
+async function snapshotFailures(
+  vm: string,
+  { snapshotId, stateDirectory, vmName, powerState, owner }: CheckedInputs,
+  boot: BootConfiguration,
+  notices: string[],
+): Promise<readonly Failure[]> {
+  if (snapshotId === undefined || holdsUnknown(snapshotId) || holdsUnknown(powerState)) return [];
+  const { restoreFailures } = await import("./preflight/snapshot.js");
+  const { urn } = owner;
+  const found = await restoreFailures({ snapshotId, stateDirectory, vmName, boot, powerState, urn });
+  if (found.failures.length === 0) {
+    notices.push(noticeText("restores-snapshot", { vm, snapshot: snapshotId }));
+  }
+  return found.failures;
 }
 
 function known(inputs: Values): Values {

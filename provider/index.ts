@@ -57,6 +57,7 @@ export const create = atBorder(async (inputs: Values): Promise<{ id: string; out
       owner: checked.owner,
       boot,
       settings: settingsOf(checked),
+      snapshotId: checked.snapshotId,
       signal,
       notice: printNotice,
     }),

@@ -135,6 +135,21 @@ export const noticeKinds = {
     cause: "The engine has saved the resource, and the VM's record could not be told.",
     remedy: "Nothing has to be done: the next preview marks it.",
   },
+  "snapshot-kept": {
+    text: "{snapshot}: keeps the snapshot of {vm}, which is not the VM that the program names by now",
+    cause: "The VM of a snapshot was made anew; a snapshot stays what it was taken of.",
+    remedy: "Give another `trigger` to take a snapshot of the new VM; the old one goes then.",
+  },
+  "snapshot-reclaimed": {
+    text: "the snapshot {snapshot} of an interrupted up is removed; it is taken anew",
+    cause: "An earlier engine was killed before it could save the snapshot that it had taken.",
+    remedy: NOTHING,
+  },
+  "restores-snapshot": {
+    text: "{vm}: restores the guest of {snapshot}, with the memory and the disk that it had then",
+    cause: "`snapshotId` names a snapshot, and the VM is new or made anew.",
+    remedy: "Read it before saying yes: what the guest has not yet written goes to its root from now on.",
+  },
   forgotten: {
     text: "{vm} is forgotten; its folder is now {folder}",
     cause: "`microvm forget` gave the VM up.",

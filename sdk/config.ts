@@ -8,6 +8,7 @@ const kinds = {
   initramfs: "string",
   rootfs: "string",
   entryPoint: "string",
+  acceptStaleRoot: "boolean",
   useNfsRoot: "boolean",
   nfsServer: "string",
   nfsPort: "number",

@@ -10,3 +10,4 @@ export {
   type QemuBackendArgs,
   type ReadinessArgs,
 } from "./microvm.js";
+export { MicroVmSnapshot, type MicroVmSnapshotArgs } from "./snapshot.js";

@@ -1,11 +1,11 @@
 /** The MicroVm resource: its arguments, its outputs, their documentation. */
 
-import { realpathSync } from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
 import { confirm } from "../provider/host/confirm.js";
 import { derivedNames } from "../provider/spec/checked.js";
 import { noticeText } from "../provider/notices.js";
 import { configuredInputs } from "./config.js";
+import { ownerOf, secretsOf } from "./context.js";
 import { microVmProvider, providerOfStack } from "./pointer.js";
 import { pauseTraces, withTrace } from "./traces.js";
 
@@ -75,8 +75,16 @@ export interface MicroVmArgs {
   rootfs?: pulumi.Input<string>;
   /** Handed to the guest as `entry_point="…"` on the kernel command line. */
   entryPoint?: pulumi.Input<string>;
-  /** Snapshot to restore. Not on the `qemu` back end. */
+  /**
+   * Id of a `MicroVmSnapshot` on this host: the VM is made from it instead of booting, with the inputs that the snapshot's VM had. Not on
+   * the `qemu` back end. A VM that is stopped starts from its kernel, as any other.
+   */
   snapshotId?: pulumi.Input<string>;
+  /**
+   * Whether the snapshot may be restored onto a writable NFS root: the guest goes on from the past, and writes over what happened there
+   * since. Default: false.
+   */
+  acceptStaleRoot?: pulumi.Input<boolean>;
   /** Whether the root file system is mounted over NFS. Default: false. */
   useNfsRoot?: pulumi.Input<boolean>;
   /** Host name or IPv4 address of the NFS server. A loopback address means this host. */
@@ -173,8 +181,11 @@ export class MicroVm extends pulumi.CustomResource {
   declare readonly initramfsSha256: pulumi.Output<string | undefined>;
   /** What was found when the resource was last created, updated or refreshed. */
   declare readonly state: pulumi.Output<"running" | "paused" | "stopped" | "damaged">;
-  /** `"proved"` when the guest has shown that it runs on the named root; `"none"` when it was never started. */
-  declare readonly rootEvidence: pulumi.Output<"proved" | "none">;
+  /**
+   * `"proved"` when the guest has shown that it runs on the named root; `"restored"` when it had shown that before the snapshot that it
+   * was restored from; `"none"` when it was never started.
+   */
+  declare readonly rootEvidence: pulumi.Output<"proved" | "restored" | "none">;
   /** IPv4 address of the guest on its link. */
   declare readonly guestIp: pulumi.Output<string>;
   /** Absolute path of the guest's console log on its host. */
@@ -202,7 +213,7 @@ export class MicroVm extends pulumi.CustomResource {
     const properties = {
       ...Object.fromEntries(outputNames.map((output) => [output, undefined])),
       ...inputs,
-      owner: ownerOf(name, opts.parent),
+      owner: ownerOf(MicroVm.type, name, opts.parent),
       ...(opts.deleteBeforeReplace === false ? { createFirst: true } : {}),
       secretInputs: secretsOf(inputs),
       __provider: microVmProvider,
@@ -234,44 +245,6 @@ function refuseOutputs(name: string, args: object): void {
   if (given.length === 0) return;
   throw new pulumi.RunError(
     `${name}: ${given.join(", ")}: expected no value for what the provider derives; leave it out`,
-  );
-}
-
-/** Who the VM will belong to. */
-function ownerOf(name: string, parent: pulumi.Resource | undefined): pulumi.Input<object> {
-  return {
-    organization: organization(),
-    urn: urnOf(name, parent),
-    program: realpathSync(process.cwd()),
-  };
-}
-
-/**
- * A plain promise: createUrn's Output depends on the parent, and whatever depends on a component waits for all its children, so
- * that two VMs of one component would wait for each other.
- */
-function urnOf(name: string, parent: pulumi.Resource | undefined): Promise<string> {
-  return new Promise((resolve) => {
-    pulumi.createUrn(name, MicroVm.type, parent).apply(resolve);
-  });
-}
-
-/** A program that is tested with Pulumi's mocks may have no organization, and getOrganization then throws. */
-function organization(): string {
-  try {
-    return pulumi.getOrganization();
-  } catch {
-    return "organization";
-  }
-}
-
-/** Names of the inputs that are secrets: the engine shows the provider their values, but not that they are. */
-function secretsOf(inputs: object): pulumi.Output<string[] | undefined> {
-  const secrets = Object.entries(inputs).map(async ([name, value]) =>
-    value !== undefined && (await pulumi.isSecret(pulumi.output(value))) ? [name] : [],
-  );
-  return pulumi.output(
-    Promise.all(secrets).then((names) => (names.flat().length > 0 ? names.flat() : undefined)),
   );
 }
 

@@ -11,6 +11,9 @@ import * as pulumi from "@pulumi/pulumi";
  */
 export const microVmProvider = 'exports.handler=()=>require("pulumi-microvm/provider")';
 
+/** The provider of a MicroVmSnapshot; as frozen as {@link microVmProvider}. */
+export const snapshotProvider = 'exports.handler=()=>require("pulumi-microvm/snapshot")';
+
 /** Shared by all copies of this package in one process. */
 const PROVIDERS = Symbol.for("pulumi-microvm.providers");
 

@@ -179,9 +179,16 @@ export const fields: Readonly<Record<InputName, Field>> = {
     absent: defaults.guestAccess,
   },
   snapshotId: {
-    meaning: "Snapshot to restore (Cloud Hypervisor, Arrakis).",
+    meaning: "Id of a `MicroVmSnapshot` on this host that the guest is restored from (Cloud Hypervisor).",
     type: "string",
-    change: both("unsupported"),
+    change: { qemu: "unsupported", "cloud-hypervisor": "replace" },
+  },
+  acceptStaleRoot: {
+    meaning:
+      "Whether a guest may be restored onto a writable NFS root, over whatever happened there since its snapshot.",
+    type: "boolean",
+    default: "`false`",
+    change: { qemu: "unsupported", "cloud-hypervisor": "settings" },
   },
   powerState: {
     meaning: '`"running"`, `"paused"` or `"stopped"`.',

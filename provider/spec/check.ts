@@ -217,7 +217,7 @@ function nameVm(values: InputValues, unknown: Set<InputName>, context: ResourceC
 }
 
 function specFrom(values: InputValues, unknown: ReadonlySet<string>): Spec {
-  const { configFile: _, snapshotId: __, ...spec } = values;
+  const { configFile: _, acceptStaleRoot: __, ...spec } = values;
   const standIns = Object.entries(defaults).filter(([name]) => unknown.has(name));
   return { ...Object.fromEntries(standIns), ...spec } as Spec;
 }

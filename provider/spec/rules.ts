@@ -5,6 +5,7 @@ import { isThisHost, takeSamePort } from "../boot/network.js";
 import { shown } from "../errors.js";
 import { tapNetworkFailures } from "./network-rules.js";
 import type { InputName, InputValues } from "./schema.js";
+import { staleRootFailures } from "./snapshot-rules.js";
 import { userNetworkFailures } from "./user-network-rules.js";
 import type { Failure } from "./validate.js";
 
@@ -167,6 +168,7 @@ function backendFailures({ values, unknown }: KnownValues): Failure[] {
       return [
         ...refusals(cloudHypervisorRefusals(values)),
         ...roomFailures(values),
+        ...staleRootFailures(values, unknown),
         ...tapNetworkFailures(values, unknown),
       ];
     case "arrakis":
@@ -188,10 +190,9 @@ function refusals(rows: readonly Refusal[]): Failure[] {
   );
 }
 
-function cloudHypervisorRefusals({ backend, snapshotId }: InputValues): readonly Refusal[] {
+function cloudHypervisorRefusals({ backend }: InputValues): readonly Refusal[] {
   const attached = backend?.type === "cloud-hypervisor" && backend.apiSocket !== undefined;
   return [
-    ["snapshotId", snapshotId !== undefined, "this release restores no snapshots"],
     [
       "backend.apiSocket",
       attached,
@@ -216,6 +217,7 @@ function roomFailures({ vcpus, maxVcpus, memoryMiB, maxMemoryMiB }: InputValues)
 function qemuRefusals(values: InputValues): readonly Refusal[] {
   return [
     ["snapshotId", values.snapshotId !== undefined, "the qemu back end restores no snapshots"],
+    ["acceptStaleRoot", values.acceptStaleRoot !== undefined, "the qemu back end restores no snapshots"],
     [
       "network",
       values.network !== undefined,

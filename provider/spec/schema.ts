@@ -166,6 +166,7 @@ export const schemas = {
   rootfs: hostPath,
   entryPoint: word.max(256, { error: "a word of at most 256 characters" }),
   snapshotId: word.max(256, { error: "a word of at most 256 characters" }),
+  acceptStaleRoot: boolean,
   useNfsRoot: boolean,
   nfsServer,
   nfsPort: integer(1, 65535),

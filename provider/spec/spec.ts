@@ -25,6 +25,8 @@ export type Spec = RootSpec & {
   readonly kernel: string;
   readonly initramfs?: string;
   readonly entryPoint?: string;
+  /** Snapshot that the guest is restored from when the VM is made; absent for a boot. */
+  readonly snapshotId?: string;
   readonly kernelArgs: readonly string[];
   /** `static`, `dhcp` or the guest's IPv4 address. */
   readonly ip: string;

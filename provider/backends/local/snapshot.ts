@@ -2,6 +2,7 @@
 
 import { mkdir, open, readdir, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 
 import { MicroVmError, messageOf } from "../../errors.js";
 import { copySparse, imageStamp } from "../../host/disk-copy.js";
@@ -11,9 +12,9 @@ import { isAlive, thisProcess } from "../../host/process.js";
 import type { VmRecord } from "../../host/record.js";
 import { filesOf, keepSnapshot, type SnapshotRecord, snapshotText } from "../../host/snapshots.js";
 import { raiseFileSizeLimit } from "../../host/spawn.js";
-import { storageError, syncDirectory, writeNewFile } from "../../host/storage.js";
+import { isAbsent, storageError, syncDirectory, writeNewFile } from "../../host/storage.js";
 import type { SnapshotRequest } from "../backend.js";
-import { findingOf, ownRecord } from "./observe.js";
+import { type Finding, findingOf, ownRecord } from "./observe.js";
 import { fileSizeLimitMiB, vmmsOf } from "./start.js";
 import type { TakenSnapshot, Vmm, VmmControl, VmmSnapshots } from "./vmm.js";
 
@@ -21,6 +22,10 @@ const BYTES_PER_MIB = 1_048_576;
 
 /** How long another snapshot of the same VM may take, in seconds. */
 const LOCK_SECONDS = 300;
+
+/** How long a VMM may go on writing for a caller that was killed, in seconds. */
+const WRITING_SECONDS = 120;
+const POLL_MILLISECONDS = 200;
 
 /** Room beyond the guest's memory for the state of its devices. */
 const ROOM_MIB = 256;
@@ -94,10 +99,38 @@ async function takable(vmm: Vmm, { reference }: SnapshotRequest): Promise<VmReco
     });
   const found = await ownRecord(reference);
   if (found === undefined) throw refuse("gone");
-  const state = await findingOf(vmm, stateDirectory, found.record);
+  const state = await findingAfterSnapshot(vmm, stateDirectory, found.record);
   if (state !== "running" && state !== "paused") throw refuse(state);
   if (!found.record.proved) throw refuse("without a proof of its root: run pulumi up for it first");
   return found.record;
+}
+
+/**
+ * What is found of a VM once its VMM is done with a snapshot whose caller was killed: until then it answers nobody.
+ */
+export async function findingAfterSnapshot(
+  vmm: Vmm,
+  stateDirectory: string,
+  record: VmRecord,
+): Promise<Finding> {
+  const { snapshots } = vmPaths(stateDirectory, record.vmName);
+  const deadline = performance.now() + WRITING_SECONDS * 1000;
+  for (;;) {
+    const found = await findingOf(vmm, stateDirectory, record);
+    if (found !== "unreachable" || performance.now() >= deadline) return found;
+    if (!(await isBegun(snapshots))) return found;
+    await delay(POLL_MILLISECONDS);
+  }
+}
+
+/** Whether the folder holds a snapshot that is not complete. */
+async function isBegun(folder: string): Promise<boolean> {
+  try {
+    return (await readdir(folder)).length > 0;
+  } catch (error) {
+    if (isAbsent(error)) return false;
+    throw storageError(error, `list ${folder}`);
+  }
 }
 
 /** Removes what a killed call has left. The folder itself stays: it is the one that the VMM may write to. */

@@ -11,9 +11,10 @@ import { sweepUnfinished } from "../../host/remove.js";
 import { controlSocketPath } from "../../host/runtime-directory.js";
 import { raiseFileSizeLimit } from "../../host/spawn.js";
 import type { PowerState, UpdateRequest, VmOutputs } from "../backend.js";
-import { findingOf, outputsOf, ownRecord, unreachable } from "./observe.js";
+import { outputsOf, ownRecord, unreachable } from "./observe.js";
 import { changeForwards, leaseOf } from "./ports.js";
 import { powerOff } from "./power.js";
+import { findingAfterSnapshot } from "./snapshot.js";
 import { endVmm, fileSizeLimitMiB, proveVm, startVm, vmmsOf } from "./start.js";
 import type { Vmm, VmmControl } from "./vmm.js";
 import type { Prover } from "./watch.js";
@@ -72,7 +73,7 @@ class Update {
   /** What is there to begin with; of a VMM that does not answer nothing is needed but its end. */
   async #state(): Promise<PowerState> {
     const { request } = this;
-    const found = await findingOf(this.vmm, this.#holder.stateDirectory, this.#record);
+    const found = await findingAfterSnapshot(this.vmm, this.#holder.stateDirectory, this.#record);
     if (found === "damaged") {
       throw notThere(request, "a disk or a boot file of it is missing, so that it cannot be started");
     }

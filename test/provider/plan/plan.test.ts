@@ -30,6 +30,7 @@ const rows: readonly (readonly [field: string, policy: Policy, other: unknown])[
   ["network", "unsupported", { bridge: "br0" }],
   ["guestAccess", "replace", "nfs-only"],
   ["snapshotId", "unsupported", "s1"],
+  ["acceptStaleRoot", "unsupported", true],
   ["powerState", "update", "paused"],
   ["readiness", "settings", { timeoutSeconds: 5 }],
   ["shutdownTimeoutSeconds", "settings", 0],
@@ -114,6 +115,8 @@ describe("the policy table", () => {
       maxVcpus: "replace",
       maxMemoryMiB: "replace",
       network: "replace",
+      snapshotId: "replace",
+      acceptStaleRoot: "settings",
     });
   });
 

@@ -708,9 +708,9 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
     "backend.apiSocket: not supported: this release starts Cloud Hypervisor itself, and does not attach to a running one; leave it out",
   ],
   [
-    "a snapshot on cloud-hypervisor",
-    { backend: { type: "cloud-hypervisor" }, snapshotId: "s1" },
-    "snapshotId: not supported: this release restores no snapshots; leave it out",
+    "a snapshot that is restored onto a writable root",
+    { backend: { type: "cloud-hypervisor" }, snapshotId: "s1", kernelArgs: ["ro", "rw"] },
+    'acceptStaleRoot: expected true beside snapshotId: the NFS root is writable, and the restored guest goes on from the past, writing over what happened there since. Set it if the root is as it was then (a snapshot of it, a copy put in its place), or add "ro" to kernelArgs before the snapshot is taken, got nothing',
   ],
   [
     "fewer vCPUs at most than there are",
@@ -731,6 +731,11 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
     "a snapshot on qemu",
     { snapshotId: "s1" },
     "snapshotId: not supported: the qemu back end restores no snapshots; leave it out",
+  ],
+  [
+    "a stale root on qemu",
+    { acceptStaleRoot: true },
+    "acceptStaleRoot: not supported: the qemu back end restores no snapshots; leave it out",
   ],
   [
     "a bridge on qemu",
