@@ -6,7 +6,7 @@ import type { BootConfiguration } from "../../boot/boot.js";
 import { claimOf } from "../../console/evidence.js";
 import { MicroVmError, systemCodeOf } from "../../errors.js";
 import { growFileSystem } from "../../host/disk.js";
-import { type Attachment, attachNetwork } from "../../host/network/index.js";
+import { attachNetwork } from "../../host/network/index.js";
 import { type VmPaths, vmPaths } from "../../host/paths.js";
 import { assertPortFree } from "../../host/port.js";
 import { endProcess, findByArgument, isAlive, type ProcessIdentity } from "../../host/process.js";
@@ -70,19 +70,29 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
     stopIfInterrupted(work.signal);
     const { vmName, instance, boot } = record;
     const vcpus = restoration?.snapshot.queuePairs ?? boot.vcpus; // the tap is made for one queue each
-    const network = await attachNetwork({ stateDirectory, vmName, instance, boot: { ...boot, vcpus } });
-    const launch = await prepareLaunch(place.vmm, started, paths, network);
-    stopIfInterrupted(work.signal);
-    const identity = await spawnDetached(spawnRequest(program, launch, paths));
-    started = { ...started, vmm: identity, phase: "spawned" };
-    await writeRecord(stateDirectory, started);
-    const control = await connectWhenUp(place, started, paths);
+    const plain = await prepareLaunch(place.vmm, started, paths);
+    const spawn = async (): Promise<VmmControl> => {
+      const identity = await spawnDetached(spawnRequest(program, plain, paths));
+      started = { ...started, vmm: identity, phase: "spawned" };
+      await writeRecord(stateDirectory, started);
+      return await connectWhenUp(place, started, paths);
+    };
+    // Each takes about as long as the other, and the VMM opens the tap only when its guest is to run.
+    const [attached, spawned] = await Promise.allSettled([
+      attachNetwork({ stateDirectory, vmName, instance, boot: { ...boot, vcpus } }),
+      spawn(),
+    ]);
+    if (spawned.status === "rejected")
+      throw attached.status === "rejected" ? attached.reason : spawned.reason;
+    const control = spawned.value;
     try {
+      if (attached.status === "rejected") throw attached.reason;
+      const launch: Launch = { ...plain, network: attached.value };
       stopIfInterrupted(work.signal);
       started = { ...started, phase: "started" };
       await writeRecord(stateDirectory, started);
       if (restoration === undefined) await control.boot(launch, work);
-      else await restoration.letRun(launch, control);
+      else await restoration.letRun(launch, control, work);
     } finally {
       control.close();
     }
@@ -146,16 +156,11 @@ export function vmmsOfInstance(instance: string): ProcessIdentity[] {
   return findByArgument(`/${socketName(instance)}`);
 }
 
-/** What the VMM is told, with the places made that it is to write to. */
-async function prepareLaunch(
-  vmm: Vmm,
-  record: VmRecord,
-  paths: VmPaths,
-  network: Attachment | undefined,
-): Promise<Launch> {
+/** What the VMM is told, but for its network, with the places made that it is to write to. */
+async function prepareLaunch(vmm: Vmm, record: VmRecord, paths: VmPaths): Promise<Launch> {
   const { vmName, instance, boot, settings, controlSocket } = record;
   const { vsock, vsockDirectory } = socketPaths(controlSocket);
-  if (network !== undefined) await mkdir(vsockDirectory, { recursive: true, mode: 0o700 });
+  if (boot.link.kind === "tap") await mkdir(vsockDirectory, { recursive: true, mode: 0o700 });
   if (vmm.snapshots !== undefined) await mkdir(paths.snapshots, { recursive: true, mode: 0o700 });
   if (vmm.restartsGuest) await makeSerialName(paths, isDirect(boot));
   const plain = isDirect(boot) ? paths.consoleLog : "/dev/stdout";
@@ -174,7 +179,6 @@ async function prepareLaunch(
       events: paths.vmmEvents,
       snapshots: paths.snapshots,
     },
-    network,
   };
 }
 
