@@ -145,6 +145,12 @@ export const noticeKinds = {
     cause: "An earlier engine was killed before it could save the snapshot that it had taken.",
     remedy: NOTHING,
   },
+  "connections-left": {
+    text: "{vm}: this host keeps connections with the guest of before at {address}; the restored one may stand still for minutes until it connects anew",
+    cause:
+      "The kernel of this host cannot end connections (CONFIG_INET_DIAG_DESTROY), as a restored guest needs it.",
+    remedy: "Wait, or use a kernel that has the option.",
+  },
   "restores-snapshot": {
     text: "{vm}: restores the guest of {snapshot}, with the memory and the disk that it had then",
     cause: "`snapshotId` names a snapshot, and the VM is new or made anew.",

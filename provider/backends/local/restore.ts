@@ -9,12 +9,14 @@ import { lastConsoleLines } from "../../console/follow.js";
 import { MicroVmError } from "../../errors.js";
 import { copySparse } from "../../host/disk-copy.js";
 import { type LeaseHolder, takeUnique } from "../../host/lease.js";
+import { endConnections } from "../../host/network/connections.js";
+import { noticeText } from "../../notices.js";
 import { type SnapshotPaths, snapshotPaths } from "../../host/paths.js";
 import { isAlive } from "../../host/process.js";
 import type { SnapshotRecord } from "../../host/snapshots.js";
 import { storageError } from "../../host/storage.js";
 import { restoreFailures } from "../../preflight/snapshot.js";
-import type { CreateRequest } from "../backend.js";
+import type { CreateRequest, Work } from "../backend.js";
 import { interrupted } from "./interrupt.js";
 import { bootError } from "./report.js";
 import { vmmsOfInstance } from "./start.js";
@@ -82,7 +84,7 @@ export class Restoration {
   }
 
   /** Makes the guest and lets it run, unless it is to be paused. */
-  async letRun(launch: Launch, control: VmmControl): Promise<void> {
+  async letRun(launch: Launch, control: VmmControl, { notice }: Work): Promise<void> {
     const scratch = join(launch.paths.snapshots, "restored");
     try {
       await rm(scratch, { recursive: true, force: true });
@@ -94,6 +96,10 @@ export class Restoration {
       await this.snapshots.restore(launch, this.paths.vmm, scratch);
     } finally {
       await rm(scratch, { recursive: true, force: true });
+    }
+    const { link } = launch.boot;
+    if (link.kind === "tap" && (await endConnections(link.guestAddress)) > 0) {
+      notice(noticeText("connections-left", { vm: launch.vmName, address: link.guestAddress }));
     }
     if (!this.isPaused) await control.resume();
   }

@@ -1,4 +1,4 @@
-/** The system's own programs for its network: ip(8) and nft(8). */
+/** The system's own programs for its network: ip(8), ss(8) and nft(8). */
 
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -7,7 +7,7 @@ import { MicroVmError, messageOf } from "../../errors.js";
 import { findProgram } from "../program.js";
 
 /** A program, and the Debian package that has it. */
-const PACKAGES = { ip: "iproute2", nft: "nftables" } as const;
+const PACKAGES = { ip: "iproute2", ss: "iproute2", nft: "nftables" } as const;
 
 export type NetworkProgram = keyof typeof PACKAGES;
 

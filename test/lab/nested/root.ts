@@ -38,7 +38,7 @@ export interface RootParts {
 
 /** Programs of this host, by Debian package. */
 const PROGRAMS = {
-  iproute2: ["ip", "bridge"],
+  iproute2: ["ip", "ss", "bridge"],
   nftables: ["nft"],
   kmod: ["modprobe"],
   e2fsprogs: ["mkfs.ext4", "e2fsck", "resize2fs", "debugfs"],

@@ -170,7 +170,9 @@ async function story(): Promise<void> {
     const { action, replaces } = await vm.up(program);
     deepEqual([action, replaces], ["replace", ["snapshotId"]]);
     deepEqual([vm.outputs["state"], vm.outputs["rootEvidence"]], ["running", "restored"]);
-    const said = await until(60, recall, Boolean);
+    ok(await until(60, () => ask(guest()), Boolean), "the guest does not answer");
+    // By its root it may have to connect anew first.
+    const said = await until(240, recall, Boolean);
     match(said ?? "", /memory before, disk before, root \w+, boots 1/);
     return String(said);
   });
