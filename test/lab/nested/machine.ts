@@ -14,7 +14,7 @@ import { createInterface } from "node:readline";
 import { ensureInitramfs } from "../../../provider/host/initramfs/initramfs.js";
 import { findProgram } from "../../../provider/host/program.js";
 import { inspectKernel } from "../../../provider/preflight/kernel/inspect.js";
-import { mustRun } from "../run-process.js";
+import { mustRun, runProcess } from "../run-process.js";
 
 /** What the machine is given. */
 export interface Machine {
@@ -56,7 +56,8 @@ export async function runMachine(machine: Machine): Promise<MachineEnd> {
     const exitFile = join(folder, "exit");
     const isOver = await runQemu(machine, initramfs.path, disk, exitFile);
     await rm(machine.out, { recursive: true, force: true });
-    await mustRun("e2fsck", ["-p", disk]).catch(() => {}); // a machine that was killed leaves a journal to replay
+    // A machine that was killed leaves a journal to replay; how that went shows in what debugfs finds.
+    await runProcess("e2fsck", ["-p", disk]);
     await mustRun("debugfs", ["-R", `rdump /out "${join(machine.out, "..")}"`, disk]);
     if (!isOver) return { kind: "timeout" };
     const exitCode = /^exit (\d+)/m.exec(await readFile(exitFile, "utf8"))?.[1];
