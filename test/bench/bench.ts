@@ -16,8 +16,9 @@ import { benchEngine } from "./engine.js";
 import type { Figure } from "./figures.js";
 import { benchGuest } from "./guest-io.js";
 import { machineText, table, thisMachine } from "./report.js";
+import { benchVmm } from "./vmm.js";
 
-const USAGE = `usage: npm run bench -- [--only engine,boot,guest] [--counts 1,100,300] [--rounds 5] [--pairs 10] [--boots 50]
+const USAGE = `usage: npm run bench -- [--only engine,boot,vmm,guest] [--counts 1,100,300] [--rounds 5] [--pairs 10] [--boots 50]
                         [--guest-rounds 3] [--out FOLDER]`;
 
 const say = (text: string): void => console.error(text);
@@ -25,7 +26,7 @@ const say = (text: string): void => console.error(text);
 async function bench(): Promise<void> {
   const { values } = parseArgs({
     options: {
-      only: { type: "string", default: "engine,boot,guest" },
+      only: { type: "string", default: "engine,boot,vmm,guest" },
       counts: { type: "string", default: "1,100,300" },
       rounds: { type: "string", default: "5" },
       pairs: { type: "string", default: "10" },
@@ -53,6 +54,7 @@ async function bench(): Promise<void> {
   for (const [name, run] of [
     ["engine", (bed) => benchEngine({ bed, counts, rounds, say })],
     ["boot", (bed) => benchBoot({ bed, pairs, boots: Math.max(boots, pairs), say })],
+    ["vmm", () => benchVmm({ pairs, say })],
     ["guest", (bed) => benchGuest({ bed, rounds: guestRounds, say })],
   ] as const satisfies readonly (readonly [
     string,

@@ -25,6 +25,11 @@ export function isInNamespace(): boolean {
   return true;
 }
 
+/** The environment of a process that is started in a namespace of its own, so that it knows. */
+export function namespaceEnvironment(): NodeJS.ProcessEnv {
+  return { ...process.env, [INSIDE]: "1" };
+}
+
 /**
  * Runs a test file in a network namespace of its own, and shows what it says.
  *
@@ -35,8 +40,7 @@ export function runInNamespace(file: string): number | null {
   const run = spawnSync("unshare", ["--net", process.execPath, vitest, "run", "--project", "vm", file], {
     cwd: REPOSITORY,
     env: {
-      ...process.env,
-      [INSIDE]: "1",
+      ...namespaceEnvironment(),
       VITEST: undefined,
       VITEST_WORKER_ID: undefined,
       VITEST_POOL_ID: undefined,

@@ -1,12 +1,11 @@
 /** What the contract of local back ends runs on: guests' roots, an NFS server, kernels, a state directory of its own. */
 
+import { deepEqual } from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-
-import { expect } from "vitest";
 
 import type {
   Backend,
@@ -177,7 +176,7 @@ export class LocalLab {
       async (vm) => await this.remove(referenceOf(request, vm), 0),
       (reason: unknown) => reason,
     );
-    expect(this.leftoversOf(request)).toEqual([]);
+    deepEqual(this.leftoversOf(request), []);
     if (error instanceof MicroVmError) return error;
     throw new Error("the create did not fail as expected", { cause: error });
   }
