@@ -3,7 +3,8 @@
  *
  *   node stand-in-snapshots.cjs SOCKET STATE [FAILS…]
  *
- * STATE is that of its guest; FAILS are names of calls that it refuses, or `hang:CALL` for one that it never answers.
+ * STATE is that of its guest; FAILS are names of calls that it refuses, or `hang:CALL` for one that it does and does not answer, the
+ * first time.
  */
 
 const { appendFileSync, readdirSync, readFileSync, writeFileSync } = require("node:fs");
@@ -57,10 +58,11 @@ createServer((request, response) => {
   request.on("end", () => {
     const name = request.url.replace("/api/v1/", "");
     appendFileSync(`${socket}.calls`, `${name}\n`);
-    if (fails.includes(`hang:${name}`)) return;
     try {
       const body = answer(name, text);
-      response.writeHead(body === undefined ? 204 : 200).end(body && JSON.stringify(body));
+      const hang = fails.indexOf(`hang:${name}`);
+      if (hang !== -1) fails.splice(hang, 1);
+      else response.writeHead(body === undefined ? 204 : 200).end(body && JSON.stringify(body));
     } catch (error) {
       response.writeHead(500).end(JSON.stringify(["The call failed", error.message]));
     }

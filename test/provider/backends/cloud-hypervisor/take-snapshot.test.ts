@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 
 import { describe, expect, it } from "vitest";
@@ -91,27 +91,40 @@ describe("a snapshot of a VM on Cloud Hypervisor", () => {
     expect(await left(bed)).toEqual([]);
   });
 
-  it("is none when its process is killed; the next one clears up and lets the guest run on", async () => {
-    const bed = await makeSnapshotBed({ fails: ["hang:vm.snapshot"] });
-    const taking = spawn(
-      process.execPath,
-      ["--import", "tsx", join(__dirname, "taking-process.ts"), JSON.stringify(bed.request(ID))],
-      { stdio: "inherit" },
-    );
-    const ended = once(taking, "exit");
-    await expect.poll(() => bed.calls(), { timeout: 20_000 }).toContain("vm.snapshot");
-    taking.kill("SIGKILL");
-    await ended;
-    expect(await observeSnapshot(bed.stateDirectory, ID)).toBe("gone");
-    expect(await left(bed)).toEqual([ID]);
-    const again = await makeSnapshotBed({ state: "Paused" });
-    const { snapshots } = vmPaths(again.stateDirectory, "web");
-    await mkdir(join(snapshots, ID, "vmm"), { recursive: true });
-    await writeFile(join(snapshots, ID, "vmm", "memory-ranges"), "torn");
-    await takeSnapshot(cloudHypervisor, again.request("web-0000000000000001"));
-    expect(await left(again)).toEqual(["web-0000000000000001"]);
-    expect((await again.calls()).at(-1)).toBe("vm.resume");
-  });
+  it.each(["vm.pause", "vm.snapshot", "vm.resume"])(
+    "is none when its process is killed at %s; the next one clears up, and the guest runs on",
+    async (call) => {
+      const bed = await makeSnapshotBed({ fails: [`hang:${call}`] });
+      const taking = spawn(
+        process.execPath,
+        ["--import", "tsx", join(__dirname, "taking-process.ts"), JSON.stringify(bed.request(ID))],
+        { stdio: "inherit" },
+      );
+      const ended = once(taking, "exit");
+      await expect.poll(() => bed.calls(), { timeout: 20_000 }).toContain(call);
+      taking.kill("SIGKILL");
+      await ended;
+      expect(await observeSnapshot(bed.stateDirectory, ID)).toBe("gone");
+      const next = "web-0000000000000001";
+      await takeSnapshot(cloudHypervisor, bed.request(next));
+      expect(await left(bed)).toEqual([next]);
+      expect((await bed.calls()).at(-1)).toBe("vm.resume");
+    },
+  );
+
+  it.each(["vm.pause", "vm.snapshot", "vm.resume"])(
+    "leaves nothing when the hypervisor is killed at %s",
+    async (call) => {
+      const bed = await makeSnapshotBed({ fails: [`hang:${call}`] });
+      const refused = expect(takeSnapshot(cloudHypervisor, bed.request(ID))).rejects.toMatchObject({
+        code: "vmm-failed",
+      });
+      await expect.poll(() => bed.calls(), { timeout: 20_000 }).toContain(call);
+      process.kill(bed.record.vmm?.pid ?? 0, "SIGKILL");
+      await refused;
+      expect(await left(bed)).toEqual([]);
+    },
+  );
 
   it("waits for another one of the same VM", async () => {
     const bed = await makeSnapshotBed();
