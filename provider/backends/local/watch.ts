@@ -237,7 +237,7 @@ class Watcher {
       case "exit":
         return {
           code: "vmm-failed",
-          what: `the VM ended ${still}: the guest powered off, or ${watch.vmmName} was killed`,
+          what: `the VM ended ${still}: the guest powered off or reset itself, or ${watch.vmmName} was killed`,
           remedy: known,
           withVmmLog: true,
         };
