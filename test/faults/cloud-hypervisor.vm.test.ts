@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { CreateRequest, VmReference } from "../../provider/backends/backend.js";
 import { vmmsOfInstance } from "../../provider/backends/local/start.js";
 import { isAlive } from "../../provider/host/process.js";
-import { readRecord, type VmRecord } from "../../provider/host/record.js";
+import { readRecord, type VmRecord, writeRecord } from "../../provider/host/record.js";
 import { isInNamespace, runInNamespace, whyNoNamespace } from "../lab/namespace.js";
 import { cloudHypervisorBinary } from "../lab/programs.js";
 import { LocalLab, type VmChoice } from "../provider/backends/local-lab.js";
@@ -197,6 +197,24 @@ function faults(): void {
         rootEvidence: "proved",
       });
       expect(rules("nft", "list", "ruleset")).toContain(request.instance);
+      await removed(request);
+    });
+
+    it("the host reboots: the VM is seen as stopped, and the next up starts it", async () => {
+      const request = await lab.request(choice);
+      const { pid = 0 } = await lab.backend.create(request);
+      const record = await recordOf(request);
+      if (record?.vmm === undefined) throw new Error("no VMM is recorded");
+      process.kill(pid, "SIGKILL");
+      await expect.poll(() => record.vmm !== undefined && isAlive(record.vmm)).toBe(false);
+      // What a reboot takes: the runtime directory, the network, the boot's id.
+      rmSync(join(lab.folder, "run/pulumi-microvm"), { recursive: true });
+      rules("nft", "flush", "ruleset");
+      rules("ip", "link", "delete", "microvm0");
+      await writeRecord(lab.stateDirectory, { ...record, vmm: { ...record.vmm, bootId: "of-before" } });
+      expect(await lab.backend.observe(referenceOf(request))).toMatchObject({ state: "stopped" });
+      const vm = await lab.update(referenceOf(request), request);
+      expect(vm).toMatchObject({ state: "running", rootEvidence: "proved" });
       await removed(request);
     });
 
