@@ -9,7 +9,7 @@
 
 const { appendFileSync, readdirSync, readFileSync, writeFileSync } = require("node:fs");
 const { createServer } = require("node:http");
-const { join } = require("node:path");
+const path = require("node:path");
 
 const [socket, first, ...fails] = process.argv.slice(2);
 let state = first;
@@ -31,14 +31,14 @@ const calls = {
     if (state !== "Paused") throw new Error("the VM is not paused");
     const folder = url.replace("file://", "");
     if (readdirSync(folder).length > 0) throw new Error("the folder is not empty");
-    writeFileSync(join(folder, "config.json"), JSON.stringify(config));
-    writeFileSync(join(folder, "state.json"), "{}");
-    writeFileSync(join(folder, "memory-ranges"), "memory");
+    writeFileSync(path.join(folder, "config.json"), JSON.stringify(config));
+    writeFileSync(path.join(folder, "state.json"), "{}");
+    writeFileSync(path.join(folder, "memory-ranges"), "memory");
   },
   "vm.restore": ({ source_url: url }) => {
     const folder = url.replace("file://", "");
-    for (const name of ["state.json", "memory-ranges"]) readFileSync(join(folder, name));
-    writeFileSync(`${socket}.restored`, readFileSync(join(folder, "config.json")));
+    for (const name of ["state.json", "memory-ranges"]) readFileSync(path.join(folder, name));
+    writeFileSync(`${socket}.restored`, readFileSync(path.join(folder, "config.json")));
     state = "Paused";
   },
 };
