@@ -157,6 +157,18 @@ async function life(server: NfsServer): Promise<void> {
     equal(vm.outputs["rootEvidence"], "proved");
     return "stopped; running again, proved";
   });
+  await step("a VMM that was killed shows as stopped, and the next up starts it again", async () => {
+    process.kill(Number(vm.outputs["pid"]), "SIGKILL");
+    const seen = await until(
+      20,
+      async () => (await vm.refresh(), vm.outputs["state"]),
+      (state) => state === "stopped",
+    );
+    equal(seen, "stopped");
+    equal((await vm.up(program)).action, "update");
+    deepEqual([vm.outputs["state"], vm.outputs["rootEvidence"]], ["running", "proved"]);
+    return `running again; the root has seen ${(await readFile(`${ROOT}/var/boots.txt`, "utf8")).trimEnd().split("\n").length} boots`;
+  });
   await step("delete leaves nothing", async () => {
     await keepLogs(vm);
     await vm.destroy();
