@@ -116,13 +116,17 @@ function currentBootId(): string {
   return (bootId ??= readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim());
 }
 
-/** Field 22 of /proc/PID/stat; undefined for a process that is gone, a zombie (Z) or dead (X). */
+/**
+ * Field 22 of /proc/PID/stat; undefined for a process that is gone, a zombie (Z) or dead (X). One whose first thread alone is a
+ * zombie is still there: until the others (field 20) have ended too, it holds on to its ports and taps.
+ */
 function startTimeOf(pid: number): string | undefined {
   const stat = readOfProcess(pid, "stat");
   // Field 2, the program's name in parentheses, may itself hold blanks and parentheses: count from the last one.
   const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
   const state = fields?.[0];
-  return state === "Z" || state === "X" ? undefined : fields?.[19];
+  const hasEnded = (state === "Z" || state === "X") && !(Number(fields?.[17]) > 1);
+  return hasEnded ? undefined : fields?.[19];
 }
 
 function realUserOf(pid: number): number | undefined {

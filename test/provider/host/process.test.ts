@@ -17,6 +17,7 @@ import {
   untilExit,
 } from "../../../provider/host/process.js";
 import type { ProcessIdentity } from "../../../provider/host/process.js";
+import { isOnPath } from "../../lab/programs.js";
 import { temporaryFolder } from "./folders.js";
 
 function start(script: string, ...args: string[]): { pid: number; ended: Promise<unknown> } {
@@ -56,6 +57,21 @@ describe("a process identity", () => {
   it("is dead after a reboot", () => {
     expect(isAlive({ ...thisProcess(), bootId: "00000000-0000-0000-0000-000000000000" })).toBe(false);
   });
+
+  it.skipIf(!isOnPath("python3"))(
+    "is alive while its first thread alone has ended (skipped without python3)",
+    async () => {
+      // exit(2), which ends the calling thread (60 on x86-64), while another one goes on.
+      const program =
+        "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(1.5,)).start(); ctypes.CDLL(None).syscall(60, 0)";
+      const { pid, ended } = start('exec python3 -c "$1"', program);
+      const identity = identityOf(pid);
+      await expect.poll(() => readFileSync(`/proc/${pid}/stat`, "utf8")).toMatch(/\) Z /);
+      expect(isAlive(identity)).toBe(true);
+      await ended;
+      expect(isAlive(identity)).toBe(false);
+    },
+  );
 
   it("is dead as a zombie", async () => {
     // The shell's child ends, and the program that the shell becomes never waits for it.
