@@ -7,8 +7,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { ensureInitramfs } from "../../../provider/host/initramfs/initramfs.js";
@@ -22,6 +21,8 @@ export interface Machine {
   readonly kernel: string;
   /** Folder with the root file system, `/sbin/init` in it. */
   readonly root: string;
+  /** An empty folder for the machine's disk and what else it needs; for the caller to remove. */
+  readonly folder: string;
   /** SIGKILL after so many seconds. */
   readonly timeoutSeconds: number;
   /** Called with each line of its console. */
@@ -43,28 +44,24 @@ const MEMORY_MIB = 3072;
 
 /** Boots the machine and waits for its end. */
 export async function runMachine(machine: Machine): Promise<MachineEnd> {
-  const folder = await mkdtemp(join(tmpdir(), "lab-nested-"));
-  try {
-    const disk = join(folder, "disk.img");
-    await mustRun("mkfs.ext4", ["-q", "-F", "-d", machine.root, disk, `${DISK_MIB}M`]);
-    const initramfs = await ensureInitramfs({
-      facts: await inspectKernel(machine.kernel),
-      modules: ["virtio_pci", "virtio_blk"],
-      optionalModules: [],
-      cacheDirectory: folder,
-    });
-    const exitFile = join(folder, "exit");
-    const isOver = await runQemu(machine, initramfs.path, disk, exitFile);
-    await rm(machine.out, { recursive: true, force: true });
-    // A machine that was killed leaves a journal to replay; how that went shows in what debugfs finds.
-    await runProcess("e2fsck", ["-p", disk]);
-    await mustRun("debugfs", ["-R", `rdump /out "${join(machine.out, "..")}"`, disk]);
-    if (!isOver) return { kind: "timeout" };
-    const exitCode = /^exit (\d+)/m.exec(await readFile(exitFile, "utf8"))?.[1];
-    return exitCode === undefined ? { kind: "died" } : { kind: "done", exitCode: Number(exitCode) };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  const { folder } = machine;
+  const disk = join(folder, "disk.img");
+  await mustRun("mkfs.ext4", ["-q", "-F", "-d", machine.root, disk, `${DISK_MIB}M`]);
+  const initramfs = await ensureInitramfs({
+    facts: await inspectKernel(machine.kernel),
+    modules: ["virtio_pci", "virtio_blk"],
+    optionalModules: [],
+    cacheDirectory: folder,
+  });
+  const exitFile = join(folder, "exit");
+  const isOver = await runQemu(machine, initramfs.path, disk, exitFile);
+  await rm(machine.out, { recursive: true, force: true });
+  // A machine that was killed leaves a journal to replay; how that went shows in what debugfs finds.
+  await runProcess("e2fsck", ["-p", disk]);
+  await mustRun("debugfs", ["-R", `rdump /out "${join(machine.out, "..")}"`, disk]);
+  if (!isOver) return { kind: "timeout" };
+  const exitCode = /^exit (\d+)/m.exec(await readFile(exitFile, "utf8"))?.[1];
+  return exitCode === undefined ? { kind: "died" } : { kind: "done", exitCode: Number(exitCode) };
 }
 
 /** Whether QEMU ended before the time was up. */

@@ -12,6 +12,7 @@
  * What the machine leaves in its /out is in .lab/nested/out afterwards.
  */
 
+import { rmSync } from "node:fs";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
@@ -48,8 +49,18 @@ async function run(): Promise<number> {
   say(`Cloud Hypervisor    ${cloudHypervisor}`);
 
   const script = positionals[0];
-  const root = await mkdtemp(join(tmpdir(), "lab-nested-root-"));
+  const work = await mkdtemp(join(tmpdir(), "lab-nested-"));
+  // QEMU ends with this process; the disk would stay.
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.once(signal, () => {
+      rmSync(work, { recursive: true, force: true });
+      process.exit(1);
+    });
+  }
+  const [root, folder] = [join(work, "root"), join(work, "machine")];
   try {
+    await mkdir(root);
+    await mkdir(folder);
     await makeRoot(root, {
       kernel,
       cloudHypervisor,
@@ -67,6 +78,7 @@ async function run(): Promise<number> {
     const end = await runMachine({
       kernel,
       root,
+      folder,
       timeoutSeconds: Number(values.minutes) * 60,
       onLine: say,
       out: OUT,
@@ -75,7 +87,7 @@ async function run(): Promise<number> {
     say(`what it left: ${OUT}`);
     return end.kind === "done" ? end.exitCode : 1;
   } finally {
-    await rm(root, { recursive: true, force: true });
+    await rm(work, { recursive: true, force: true });
   }
 }
 
