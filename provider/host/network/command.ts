@@ -1,10 +1,13 @@
 /** The system's own programs for its network: ip(8), ss(8) and nft(8). */
 
-import { execFile } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { text as textOf } from "node:stream/consumers";
 
 import { MicroVmError, messageOf } from "../../errors.js";
 import { findProgram } from "../program.js";
+import { heldLock } from "./lock.js";
 
 /** A program, and the Debian package that has it. */
 const PACKAGES = { ip: "iproute2", ss: "iproute2", nft: "nftables" } as const;
@@ -12,7 +15,6 @@ const PACKAGES = { ip: "iproute2", ss: "iproute2", nft: "nftables" } as const;
 export type NetworkProgram = keyof typeof PACKAGES;
 
 const TIMEOUT_MILLISECONDS = 20_000;
-const MOST_OUTPUT_BYTES = 256 * 1024 * 1024;
 
 /** CAP_NET_ADMIN of capabilities(7), by its number in linux/capability.h. */
 const CAP_NET_ADMIN = 12n;
@@ -53,30 +55,36 @@ export function isInstalled(name: NetworkProgram): boolean {
 }
 
 /**
- * Runs a program.
+ * Runs a program. It has the lock of the network as well, where this process has it.
  *
  * @param input What it reads from its standard input.
  * @returns What it prints.
  * @throws CommandError (`host-unusable`) with its own words when it fails.
  */
 export async function run(name: NetworkProgram, args: readonly string[], input = ""): Promise<string> {
-  const file = networkProgram(name);
-  return await new Promise((resolve, reject) => {
-    const options = {
-      timeout: TIMEOUT_MILLISECONDS,
-      maxBuffer: MOST_OUTPUT_BYTES,
-      env: { ...process.env, LC_ALL: "C" },
-    };
-    const child = execFile(file, args, options, (error, stdout, stderr) => {
-      if (error === null) return resolve(stdout);
-      const output = stderr.trim();
-      const words = output === "" ? messageOf(error) : output.replaceAll(/\s*\n\s*/g, "; ");
-      reject(new CommandError(`${name} ${args.join(" ")} failed: ${words}`, output, error));
-    });
-    // EPIPE: it ended without reading; then its exit code tells.
-    child.stdin?.on("error", () => {});
-    child.stdin?.end(input);
+  const lock = heldLock();
+  const child = spawn(networkProgram(name), args, {
+    stdio: ["pipe", "pipe", "pipe", ...(lock === undefined ? [] : [lock])],
+    timeout: TIMEOUT_MILLISECONDS,
+    env: { ...process.env, LC_ALL: "C" },
   });
+  const { stdout, stderr } = child;
+  if (stdout === null || stderr === null) throw new Error("pipes were asked for");
+  // EPIPE: it ended without reading; then its exit code tells.
+  child.stdin?.on("error", () => {});
+  child.stdin?.end(input);
+  const what = `${name} ${args.join(" ")} failed`;
+  try {
+    const [printed, words] = await Promise.all([textOf(stdout), textOf(stderr), once(child, "close")]);
+    if (child.exitCode === 0) return printed;
+    const output = words.trim();
+    const end = child.signalCode === null ? `exit code ${child.exitCode}` : `signal ${child.signalCode}`;
+    const shown = output === "" ? end : output.replaceAll(/\s*\n\s*/g, "; ");
+    throw new CommandError(`${what}: ${shown}`, output, undefined);
+  } catch (error) {
+    if (error instanceof CommandError) throw error;
+    throw new CommandError(`${what}: ${messageOf(error)}`, "", error);
+  }
 }
 
 /** Whether this process may change the network: whether it has CAP_NET_ADMIN (capabilities(7)). */

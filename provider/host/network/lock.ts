@@ -1,10 +1,7 @@
 /** One change of the host's network at a time, in all processes that share it. */
 
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-
 import { MicroVmError } from "../../errors.js";
-import { findProgram } from "../program.js";
+import { withFileLock } from "../file-lock.js";
 
 /** What is locked: the network namespace itself, so that exactly those wait for each other who change the same interfaces. */
 const NAMESPACE = "/proc/self/ns/net";
@@ -13,40 +10,37 @@ const NAMESPACE = "/proc/self/ns/net";
 const TIMEOUT_SECONDS = 60;
 
 let last: Promise<unknown> = Promise.resolve();
+let held: number | undefined;
+
+/** Descriptor of the lock while this process has it: a program that is given it keeps the lock, should this process be killed meanwhile. */
+export function heldLock(): number | undefined {
+  return held;
+}
 
 /**
- * Runs `act` while no other process does so. The lock is that of flock(2), held by a small process that ends with this one: however
- * this one ends, nothing stays locked.
+ * Runs `act` while no other process does so, nor a program that one which was killed had started.
  *
  * @throws MicroVmError `host-unusable` when the lock is not to be had within 60 s.
  */
 export async function withNetworkLock<Result>(act: () => Promise<Result>): Promise<Result> {
-  const mine = last.then(async () => await locked(act));
+  const mine = last.then(
+    async () =>
+      await withFileLock(NAMESPACE, TIMEOUT_SECONDS, busy, async (descriptor) => {
+        held = descriptor;
+        try {
+          return await act();
+        } finally {
+          held = undefined;
+        }
+      }),
+  );
   last = mine.catch(() => undefined); // whoever called it is told; the next in the row only waits
   return await mine;
 }
 
-async function locked<Result>(act: () => Promise<Result>): Promise<Result> {
-  const flock = findProgram("flock", "install the package util-linux");
-  const child = spawn(
-    flock,
-    ["--timeout", String(TIMEOUT_SECONDS), NAMESPACE, "sh", "-c", "echo locked; exec cat"],
-    {
-      stdio: ["pipe", "pipe", "ignore"],
-    },
+function busy(): Error {
+  return new MicroVmError(
+    "host-unusable",
+    `another process has held the lock of this host's network (${NAMESPACE}) for ${TIMEOUT_SECONDS} s; see which with \`lslocks\`, end it, and run again`,
   );
-  const ended = once(child, "close");
-  const [first] = await Promise.race([once(child.stdout, "data"), ended]);
-  if (!(first instanceof Buffer)) {
-    throw new MicroVmError(
-      "host-unusable",
-      `another process has held the lock of this host's network (${NAMESPACE}) for ${TIMEOUT_SECONDS} s; see which with \`lslocks\`, end it, and run again`,
-    );
-  }
-  try {
-    return await act();
-  } finally {
-    child.stdin.end();
-    await ended;
-  }
 }
