@@ -11,6 +11,8 @@ export interface Diagnosis {
   readonly ends: boolean;
   /** Whether an earlier hint knows the cause better. */
   readonly generic: boolean;
+  /** Present and true when the guest could not reach its NFS server. */
+  readonly unreachable?: true;
   /** Why, as a clause without a full stop: `the root has no init program`. */
   readonly cause: string;
   /** What the person can do, as a sentence. */
@@ -25,6 +27,7 @@ interface Symptom {
   readonly pattern: RegExp;
   readonly ends?: true;
   readonly generic?: true;
+  readonly unreachable?: true;
   readonly cause: string | ((match: RegExpExecArray) => string);
   readonly remedy: string;
 }
@@ -125,6 +128,7 @@ const table: readonly Symptom[] = [
     by: "user",
     pattern: /^microvm-initramfs: error: (.*(?:Connection refused|ECONNREFUSED).*)/i,
     ends: true,
+    unreachable: true,
     cause: (match) => `the NFS server refused the connection: ${match[1]}`,
     remedy: SERVER_DOWN,
   },
@@ -133,6 +137,7 @@ const table: readonly Symptom[] = [
     pattern:
       /^microvm-initramfs: error: (.*(?:timed out|No route to host|unreachable|not responding|Host is down).*)/i,
     ends: true,
+    unreachable: true,
     cause: (match) => `the NFS server did not answer: ${match[1]}`,
     remedy: SERVER_DOWN,
   },
@@ -328,6 +333,7 @@ export function diagnose(line: ConsoleLine): Diagnosis | undefined {
     return {
       ends: symptom.ends ?? false,
       generic: symptom.generic ?? false,
+      ...(symptom.unreachable === true ? { unreachable: true } : {}),
       cause: typeof symptom.cause === "string" ? symptom.cause : symptom.cause(match),
       remedy: symptom.remedy,
       words: text.trim(),

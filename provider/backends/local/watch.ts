@@ -214,8 +214,10 @@ class Watcher {
       case "line": {
         // Where the console only says that there is no root (or no init), the server may know why.
         const finding = failure?.generic === true ? this.#server : undefined;
+        const isServer =
+          failure?.unreachable === true || (finding !== undefined && LASTING.has(finding.kind));
         return {
-          code: finding !== undefined && LASTING.has(finding.kind) ? "nfs-unreachable" : "boot-failed",
+          code: isServer ? "nfs-unreachable" : "boot-failed",
           what: `the guest did not come up: ${failure?.cause}`,
           remedy: finding?.description.text ?? failure?.remedy,
           input: finding?.description.input,
