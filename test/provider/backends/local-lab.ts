@@ -218,6 +218,11 @@ export class LocalLab {
     };
   }
 
+  /** The last word of a guest that has one: it decides without a calm after the first. */
+  #lastWord({ guest = "complete" }: VmChoice): string | undefined {
+    return this.guests.kind === "linux" && guest === "complete" ? "^guest: ready" : undefined;
+  }
+
   #spec(vmName: string, choice: VmChoice): Spec {
     const { guests, options } = this;
     const server = choice.server ?? (guests.kind === "linux" ? guests.server : { nfsPort: 9, mountPort: 9 });
@@ -246,7 +251,10 @@ export class LocalLab {
       portForwards: choice.portForwards ?? [],
       guestAccess: choice.guestAccess ?? "internet",
       powerState: choice.powerState ?? "running",
-      readiness: { timeoutSeconds: choice.timeoutSeconds ?? 120, console: choice.console },
+      readiness: {
+        timeoutSeconds: choice.timeoutSeconds ?? 120,
+        console: choice.console ?? this.#lastWord(choice),
+      },
       shutdownTimeoutSeconds: choice.shutdownTimeoutSeconds ?? this.#patienceSeconds,
       backend: options.type === "qemu" ? { ...options, machine: choice.machine ?? options.machine } : options,
       preflight: "error",
