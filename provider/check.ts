@@ -209,8 +209,8 @@ function bootNotices(vm: string, olds: Values, inputs: Values): string[] {
   const notices = [noticeText("command-line", { vm, cmdline: String(cmdline) })];
   const link = linkOf(inputs);
   if (typeof nfsServerAddress !== "string" || link === undefined) return notices;
-  const server = { vm, server: String(nfsServer), address: seenFromGuest(nfsServerAddress, link) };
-  if (link.nfsOnly === true) notices.unshift(noticeText("server-alone", server));
+  const server = { server: String(nfsServer), address: seenFromGuest(nfsServerAddress, link) };
+  if (link.nfsOnly === true) notices.unshift(noticeText("server-alone", { vm, ...server }));
   else if (isThisHost(nfsServerAddress)) notices.unshift(noticeText("server-is-this-host", server));
   return notices;
 }

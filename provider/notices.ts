@@ -23,7 +23,7 @@ export const noticeKinds = {
     remedy: "Read it before saying yes.",
   },
   "server-is-this-host": {
-    text: "{vm}: nfsServer {server} is this host; the guest reaches it as {address}",
+    text: "nfsServer {server} is this host; a guest reaches it as {address}",
     cause: "A loopback address would be the guest's own.",
     remedy: NOTHING,
   },

@@ -13,7 +13,9 @@ import { MicroVmError } from "../errors.js";
 import { noticeText } from "../notices.js";
 import { digestOf } from "../host/boot-files.js";
 import { ensureInitramfs } from "../host/initramfs/initramfs.js";
+import { stampOf } from "../host/initramfs/stamp.js";
 import { resolveServer } from "./address.js";
+import { inBurst } from "./burst.js";
 import type { Finding } from "./finding.js";
 import { type BootNeed, bootNeeds, describeLack } from "./kernel/boot-needs.js";
 import type { Processor } from "./kernel/image.js";
@@ -91,7 +93,14 @@ export async function gatherFacts(result: SpecResult, before: KnownBefore): Prom
   const initramfs = usable("initramfs");
   const rootfs = usable("rootfs");
   const nfsServer = usable("nfsServer");
-  const digest = (path: string, input: string) => digestOf(path, input, before.stateDirectory);
+  const { stateDirectory } = before;
+  const digest = async (path: string, input: string): Promise<string> => {
+    // Whatever keeps it from being looked at, the digest's own error says.
+    const stamp = await stampOf(path).catch(() => undefined);
+    return await inBurst(JSON.stringify(["digest", path, stamp, input, stateDirectory]), () =>
+      digestOf(path, input, stateDirectory),
+    );
+  };
   await Promise.all([
     kernel && find("kernel", "kernelSha256", () => digest(kernel, "kernel")),
     initramfs && find("initramfs", "initramfsSha256", () => digest(initramfs, "initramfs")),
@@ -149,7 +158,8 @@ async function kernelFacts(
   const isOld = before.olds["kernelSha256"] === kernelSha256;
   const { vm } = before;
   try {
-    const kernel = await inspectKernel(values.kernel ?? "");
+    const path = values.kernel ?? "";
+    const kernel = await inBurst(JSON.stringify(["kernel", path, kernelSha256]), () => inspectKernel(path));
     const { processor } = kernel;
     if (processor !== GUEST_PROCESSOR) return { findings: [wrongProcessor(processor, backend.type)] };
     if (before.kept.initramfsSha256 !== undefined) {
@@ -184,12 +194,21 @@ async function kernelFacts(
         return { processor, findings: [{ input: "kernel", code: "kernel-unusable", text, certain: true }] };
       }
       case "initramfs": {
-        const made = await ensureInitramfs({
-          facts: kernel,
-          modules: verdict.modules,
-          optionalModules: verdict.optionalModules,
-          cacheDirectory: join(before.stateDirectory, ".cache"),
-        });
+        const { modules, optionalModules } = verdict;
+        const cacheDirectory = join(before.stateDirectory, ".cache");
+        const { realPath, release } = kernel;
+        const made = await inBurst(
+          JSON.stringify([
+            "initramfs",
+            realPath,
+            release,
+            processor,
+            modules,
+            optionalModules,
+            cacheDirectory,
+          ]),
+          () => ensureInitramfs({ facts: kernel, modules, optionalModules, cacheDirectory }),
+        );
         if (!isQuiet && verdict.because.length > 0) {
           const lacks = verdict.because.map(({ option, is }) => `${option} is ${is}`).join(", ");
           notices.push(noticeText("initramfs-made", { vm, lacks }));

@@ -11,8 +11,7 @@ import type { Finding } from "./finding.js";
 import type { FactValues } from "./facts.js";
 import { hostFindings } from "./host-findings.js";
 import type { Processor } from "./kernel/image.js";
-import { tapExportFindings } from "./tap-export.js";
-import { tapFindings, type TapNeeds } from "./tap-network.js";
+import type { TapNeeds } from "./tap-network.js";
 
 /** What is known of a VM before its boot. */
 export interface PreflightRequest {
@@ -39,7 +38,7 @@ export async function preflight(request: PreflightRequest): Promise<readonly Fin
   const link = knownLink(request);
   const found = await Promise.all([
     place === undefined || link === undefined ? [] : exportFindings(place, guest, link),
-    mayBoot && link?.kind === "tap" ? tapFindings(tapNeeds(request, link, place)) : [],
+    mayBoot && link?.kind === "tap" ? networkFindings(tapNeeds(request, link, place)) : [],
     mayBoot && (backend?.type === "qemu" || backend?.type === "cloud-hypervisor")
       ? hostFindings(backend, known(request, "memoryMiB"))
       : [],
@@ -69,9 +68,15 @@ async function exportFindings(
   guest: GuestOfExport,
   link: GuestLink,
 ): Promise<readonly (Finding | undefined)[]> {
-  return link.kind === "tap"
-    ? await tapExportFindings(place, guest, link)
-    : [await exportFinding(place, guest)];
+  if (link.kind !== "tap") return [await exportFinding(place, guest)];
+  const { tapExportFindings } = await import("./tap-export.js");
+  return await tapExportFindings(place, guest, link);
+}
+
+/** Loaded when first needed: a preview without taps never pays for it. */
+async function networkFindings(needs: TapNeeds): Promise<readonly (Finding | undefined)[]> {
+  const { tapFindings } = await import("./tap-network.js");
+  return await tapFindings(needs);
 }
 
 function tapNeeds(request: PreflightRequest, link: TapLink, place: ExportPlace | undefined): TapNeeds {

@@ -61,7 +61,7 @@ describe("check of a new VM", () => {
   it("says where a server on this host is for the guest, and the whole command line", async () => {
     const { cmdline } = await checkedInputs({}, newsOf(bed, { vmName: "noticed", nfsServer: "localhost" }));
     expect(bed.lines).toEqual([
-      "noticed: nfsServer localhost is this host; the guest reaches it as 10.0.2.2",
+      "nfsServer localhost is this host; a guest reaches it as 10.0.2.2",
       `noticed: kernel command line: ${String(cmdline)}`,
     ]);
   });
@@ -72,7 +72,7 @@ describe("check of a new VM", () => {
     expect(cmdline).toMatch(
       / nfsroot=10\.20\.1\.1:\/,.* ip=10\.20\.58\.21::10\.20\.1\.1:255\.255\.0\.0:web:eth0:off rw gateway_ip="10\.20\.1\.1\/16" guest_ip="10\.20\.58\.21\/16" /,
     );
-    expect(bed.lines[0]).toBe("web: nfsServer 127.0.0.1 is this host; the guest reaches it as 10.20.1.1");
+    expect(bed.lines[0]).toBe("nfsServer 127.0.0.1 is this host; a guest reaches it as 10.20.1.1");
     const unknown = await checkedInputs({}, newsOf(bed, { backend, network: { subnet: UNKNOWN } }));
     expect(unknown["cmdline"]).toBe(UNKNOWN);
   });
