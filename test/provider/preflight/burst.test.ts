@@ -2,6 +2,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { inBurst } from "../../../provider/preflight/burst.js";
 
+const fail = () => inBurst("fails", async () => Promise.reject(new Error("no")));
+
 describe("a question in a burst of checks", () => {
   beforeEach(() => void vi.useFakeTimers({ toFake: ["performance"] }));
   afterEach(() => void vi.useRealTimers());
@@ -17,7 +19,6 @@ describe("a question in a burst of checks", () => {
   });
 
   it("has its error told to each, and another key its own answer", async () => {
-    const fail = () => inBurst("fails", async () => Promise.reject(new Error("no")));
     await expect(fail()).rejects.toThrow("no");
     await expect(fail()).rejects.toThrow("no");
     expect(await inBurst("another", async () => "yes")).toBe("yes");
