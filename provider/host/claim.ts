@@ -14,7 +14,7 @@ import { moveToLost } from "./lost.js";
 import { detachNetwork } from "./network/index.js";
 import { vmDirectory } from "./paths.js";
 import { endProcess, findByArgument, isAlive } from "./process.js";
-import { readRecord, recordText } from "./record.js";
+import { isSameOwner, readRecord, recordText } from "./record.js";
 import type { VmRecord } from "./record.js";
 import { removeSockets } from "./runtime-directory.js";
 import { vmmsIn } from "./remains.js";
@@ -155,10 +155,6 @@ async function reclaim(stateDirectory: string, lost: VmRecord, work: Work): Prom
   if (folder === undefined) return; // another claim of the same resource was faster
   const ended = found.length > 0 ? "was powered off" : "did not run any more";
   work.notice(noticeText("reclaimed", { vm: lost.vmName, created: lost.createdAt, ended, folder }));
-}
-
-function isSameOwner(a: Owner, b: Owner): boolean {
-  return a.organization === b.organization && a.urn === b.urn && a.program === b.program;
 }
 
 function nameTaken(present: VmRecord, owner: Owner): MicroVmError {

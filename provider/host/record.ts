@@ -45,6 +45,11 @@ export interface VmRecord {
   readonly createdAt: string;
 }
 
+/** Whether two are one resource of one program. */
+export function isSameOwner(a: Owner, b: Owner): boolean {
+  return a.organization === b.organization && a.urn === b.urn && a.program === b.program;
+}
+
 /** One folder of the state directory: its record, or why there is none to be had. */
 export type ListedRecord =
   | { readonly vmName: string; readonly record: VmRecord }

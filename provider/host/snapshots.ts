@@ -13,7 +13,7 @@ import type { BootConfiguration } from "../boot/boot.js";
 import { MicroVmError, messageOf, shown } from "../errors.js";
 import { absolute, isSnapshotId, type SnapshotPaths, snapshotPaths } from "./paths.js";
 import { isAlive, type ProcessIdentity } from "./process.js";
-import { bootConfiguration } from "./record.js";
+import { bootConfiguration, isSameOwner } from "./record.js";
 import { isAbsent, isOccupied, storageError, syncDirectory } from "./storage.js";
 
 /** What a snapshot says of itself: the VM that it was taken of, and what that VM was to its host. */
@@ -182,8 +182,7 @@ export async function removeUnclaimed(stateDirectory: string, owner: Owner): Pro
       continue; // whose it is cannot be told
     }
     if (record === undefined || isAlive(record.creator) || (await isThere(paths.confirmed))) continue;
-    const { organization, urn, program } = record.owner;
-    if (organization !== owner.organization || urn !== owner.urn || program !== owner.program) continue;
+    if (!isSameOwner(record.owner, owner)) continue;
     await removeSnapshot(stateDirectory, id);
     removed.push(id);
   }
