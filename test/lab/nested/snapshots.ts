@@ -10,12 +10,13 @@ import { appendFile, cp, readdir, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { MicroVmError } from "../../../provider/errors.js";
 import type { Values } from "../../../provider/plan/fields.js";
+import { defaultStateDirectory } from "../../../provider/host/state-directory.js";
 import * as snapshots from "../../../provider/snapshot.js";
 import { Resource } from "./resource.js";
 import { ask, hostState, makeBridge, ROOT, serveRoot, until } from "./site.js";
 
 const HOST = "10.30.0.1";
-const STATE = "/root/.local/state/pulumi-microvm";
+const STATE = defaultStateDirectory();
 
 /** Added to what the guest does: it remembers a word in its memory, on its disk and on its root. */
 const GUEST_EXTRAS = `
