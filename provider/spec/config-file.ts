@@ -1,48 +1,7 @@
 /** Arrakis' config.yaml as a source of inputs: `hostservices.restserver` of the file that `configFile` names. */
 
-import { readFile } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
-import { z } from "zod";
-import { MicroVmError, messageOf, shown } from "../errors.js";
+import { readConfigDocument, type RestServerSection } from "./config-document.js";
 import type { InputName } from "./schema.js";
-import { valueAt } from "./validate.js";
-
-/** An empty text is Arrakis' own way to say nothing. */
-const text = z.string().transform((value) => (value === "" ? undefined : value));
-
-/** YAML of Arrakis writes numbers as strings, too: "2048". */
-const number = z.union([
-  z.int(),
-  z
-    .string()
-    .regex(/^[0-9]+$/)
-    .transform(Number),
-]);
-
-const restServer = z.object({
-  kernel: text.optional(),
-  rootfs: text.optional(),
-  initramfs: text.optional(),
-  nfs_enabled: z.boolean().optional(),
-  nfs_server: text.optional(),
-  nfs_port: number.optional(),
-  nfs_path: text.optional(),
-  stateful_size_in_mb: number.optional(),
-});
-
-/** What of it only a back end with a bridge reads. */
-const bridged = z.object({
-  bridge_name: text.optional(),
-  /** With its prefix length, or without: then `bridge_subnet` has it. */
-  bridge_ip: text.optional(),
-  bridge_subnet: text.optional(),
-  port_forwards: z.array(z.object({ port: z.union([z.int(), z.string()]) })).nullish(),
-});
-
-const inDocument = <Schema extends z.ZodType>(restserver: Schema) =>
-  z.object({ hostservices: z.object({ restserver }) });
-const document = inDocument(restServer);
-const bridgedDocument = inDocument(bridged);
 
 /** What a config.yaml says of inputs; each absent where the file does not name it. */
 export type ConfigFileValues = { readonly [Name in InputName]?: unknown };
@@ -52,80 +11,52 @@ export type ConfigFileValues = { readonly [Name in InputName]?: unknown };
  * alone (its address, its VMM) are left to it.
  *
  * @param hasBridge Whether the back end gives its guests a bridge: then the file's bridge and port forwards count.
- * @throws MicroVmError `config-file` when it cannot be read or a key holds a value of the wrong type.
+ * @throws MicroVmError `config-file` as {@link readConfigDocument}.
  */
 export async function readConfigFile(path: string, hasBridge = false): Promise<ConfigFileValues> {
-  // Loaded here: only programs with a configFile pay for it.
-  const yaml = await import("js-yaml");
-  let parsed: unknown;
-  try {
-    parsed = yaml.load(await readFile(path, "utf8"));
-  } catch (error) {
-    throw new MicroVmError(
-      "config-file",
-      `expected a readable YAML file at ${path}, got: ${messageOf(error)}`,
-      {
-        input: "configFile",
-        cause: error,
-      },
-    );
-  }
-  const server = parse(document, parsed, path).hostservices.restserver;
-  const folder = dirname(path);
-  const absolute = (file: string | undefined) => (file === undefined ? undefined : resolve(folder, file));
+  const { restserver } = await readConfigDocument(path);
   return {
-    kernel: absolute(server.kernel),
-    rootfs: absolute(server.rootfs),
-    initramfs: absolute(server.initramfs),
+    ...bootValues(restserver),
+    ...(hasBridge
+      ? { network: networkOf(restserver), portForwards: guestPorts(restserver)?.map(sameOnHost) }
+      : {}),
+  };
+}
+
+/** What the file says of what a guest boots from, under the names of the inputs. */
+export function bootValues(server: RestServerSection) {
+  return {
+    kernel: server.kernel,
+    rootfs: server.rootfs,
+    initramfs: server.initramfs,
     useNfsRoot: server.nfs_enabled,
     nfsServer: server.nfs_server,
     nfsPort: server.nfs_port,
     nfsPath: server.nfs_path,
     statefulDiskMiB: server.stateful_size_in_mb,
-    ...(hasBridge ? bridgeValues(parse(bridgedDocument, parsed, path).hostservices.restserver, path) : {}),
-  };
+  } as const;
 }
 
-function parse<Schema extends z.ZodType>(schema: Schema, parsed: unknown, path: string): z.output<Schema> {
-  const result = schema.safeParse(parsed);
-  if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  const key = issue?.path.join(".") || "the document";
-  const found = shown(valueAt(parsed, issue?.path ?? []));
-  throw wrong(path, key, `${issue?.message ?? "unusable"} (${found})`);
-}
-
-function wrong(path: string, key: string, why: string): MicroVmError {
-  return new MicroVmError("config-file", `${path}: ${key}: ${why}`, { input: "configFile" });
-}
-
-function bridgeValues(server: z.output<typeof bridged>, path: string): ConfigFileValues {
-  const { bridge_name: bridge, bridge_ip: ip, bridge_subnet: of, port_forwards: forwards } = server;
+/** The guests' network, as the input `network`; undefined where the file names none. */
+export function networkOf(server: RestServerSection): { bridge?: string; subnet?: string } | undefined {
+  const { bridge_name: bridge, bridge_ip: ip, bridge_subnet: of } = server;
   const subnet = ip === undefined || ip.includes("/") ? (ip ?? of) : `${ip}/${of?.split("/")[1] ?? ""}`;
-  const isNamed = bridge !== undefined || subnet !== undefined;
-  return {
-    network: isNamed ? { bridge, subnet } : undefined,
-    portForwards: forwards?.flatMap(({ port }, index) => forwardsOf(port, path, index)),
-  };
+  return bridge !== undefined || subnet !== undefined ? { bridge, subnet } : undefined;
 }
 
-/** A range of more ports is a slip of the pen. */
-const MOST_PORTS = 256;
+/** A port of each guest that the host forwards to. */
+export interface GuestPort {
+  readonly guestPort: number;
+  readonly description?: string;
+}
 
-/** A port, or a range of them such as `5736-5740`: each leads from this host to the same port of the guest. */
-function forwardsOf(port: number | string, path: string, index: number): unknown[] {
-  const [, first, last = first] = /^([0-9]{1,5})(?:-([0-9]{1,5}))?$/.exec(String(port)) ?? [];
-  const count = Number(last) - Number(first) + 1;
-  if (first === undefined || count < 1 || count > MOST_PORTS) {
-    const key = `hostservices.restserver.port_forwards.${index}.port`;
-    throw wrong(
-      path,
-      key,
-      `expected a port or a range of at most ${MOST_PORTS} such as 5736-5740 (${shown(port)})`,
-    );
-  }
-  return Array.from({ length: count }, (_, step) => ({
-    hostPort: Number(first) + step,
-    guestPort: Number(first) + step,
-  }));
+/** `port_forwards`, port by port; undefined where the file has no such key. */
+export function guestPorts(server: RestServerSection): readonly GuestPort[] | undefined {
+  return server.port_forwards?.flatMap(({ port, description }) =>
+    port.map((guestPort) => ({ guestPort, description })),
+  );
+}
+
+function sameOnHost({ guestPort }: GuestPort) {
+  return { hostPort: guestPort, guestPort };
 }

@@ -26,7 +26,7 @@ const WORD = /^[\x21\x23-\x26\x28-\x5b\x5d-\x7e]+$/;
  * A host name as RFC 1123 section 2.1 has it: labels of 1 to 63 letters, digits and inner hyphens. A last label
  * of digits alone is a mistyped address.
  */
-const HOST_NAME =
+export const HOST_NAME =
   /^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*(?=[a-z0-9-]*[a-z])[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.?$/i;
 
 /** A path that goes into QEMU's options, Pulumi's state and log lines: absolute, no control characters. */
@@ -135,7 +135,7 @@ const backend = z.discriminatedUnion("type", [qemu, cloudHypervisor, arrakis], {
 });
 
 /** What the kernel (dev_valid_name, net/core/dev.c), ip(8) and nft(8) all take as it stands. */
-const interfaceName = matching(
+export const interfaceName = matching(
   "a network interface name of at most 15 characters: letters, digits and _ . - after the first",
   /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$/,
 );

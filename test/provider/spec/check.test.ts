@@ -172,7 +172,7 @@ describe("a config file", () => {
           'stateful_size_in_mb: "2048"',
           'guest_mem_percentage: "30"',
         ].join("\n"),
-      ) + 'client:\n  server_host: "127.0.0.1"\n',
+      ) + '  client:\n    server_host: "127.0.0.1"\n',
     );
     expect((await checked({ configFile: path })).spec).toMatchObject({
       useNfsRoot: false,
@@ -198,24 +198,32 @@ describe("a config file", () => {
   });
 
   it.each([
-    ["is no YAML", "a: [", /^configFile: expected a readable YAML file at .*config\.yaml, got: /],
+    ["is no YAML", "a: [", /config\.yaml:1:5: unexpected end of the stream within a flow collection$/],
     ["is empty", "", /^configFile: expected a readable YAML file at .*config\.yaml, got: /],
-    ["is a list", "- 1\n- 2\n", /^configFile: .*config\.yaml: /],
-    ["has no restserver", "hostservices: {}\n", /config\.yaml: hostservices\.restserver: .* \(nothing\)$/],
+    [
+      "is a list",
+      "- 1\n- 2\n",
+      /config\.yaml:1:1: the document: expected keys with their values, got \[1,2\]/,
+    ],
+    [
+      "has no restserver",
+      "hostservices: {}\n",
+      /config\.yaml:1:1: hostservices\.restserver: expected keys with their values, got nothing$/,
+    ],
     [
       "has a text for a boolean",
       restServer('nfs_enabled: "yes"'),
-      /config\.yaml: hostservices\.restserver\.nfs_enabled: .* \("yes" \(string\)\)$/,
+      /config\.yaml:3:18: hostservices\.restserver\.nfs_enabled: expected true or false, got "yes" \(string\)$/,
     ],
     [
       "has a list for a path",
       restServer("kernel: [a]"),
-      /config\.yaml: hostservices\.restserver\.kernel: .* \(\["a"\] \(list\)\)$/,
+      /config\.yaml:3:13: hostservices\.restserver\.kernel: expected a path, got \["a"\] \(list\)$/,
     ],
     [
       "has a code tag",
       restServer("kernel: !!js/function 'function () {}'"),
-      /^configFile: expected a readable YAML file at .*config\.yaml, got: /,
+      /config\.yaml:3:13: unknown scalar tag /,
     ],
   ])("that %s is refused", async (_, text, message) => {
     const { path } = await configFile(text);
@@ -223,12 +231,12 @@ describe("a config file", () => {
     expect(messages).toEqual([expect.stringMatching(message)]);
   });
 
-  it("with a value out of range is refused by the input's name, and by the file's", async () => {
+  it("with a value out of range is refused by line and column", async () => {
     const { path } = await configFile(
       restServer('nfs_enabled: true\nnfs_server: "10.0.0.9"\nnfs_port: 70000'),
     );
     expect(await messagesOf({ kernel: "/boot/vmlinuz", configFile: path })).toEqual([
-      `nfsPort: expected an integer from 1 to 65535, got 70000 (number) (from ${path})`,
+      `configFile: ${path}:5:15: hostservices.restserver.nfs_port: expected an integer from 1 to 65535, got 70000 (number)`,
     ]);
   });
 

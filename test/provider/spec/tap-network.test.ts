@@ -119,7 +119,7 @@ describe("the bridge and the forwards of a config file", () => {
   });
 
   it("give way to those of the program, and are the server's own on QEMU", async () => {
-    const path = await configFile(...lines, "port_forwards:", '  - port: "none"');
+    const path = await configFile(...lines, "port_forwards:", "  - port: 81");
     const network = { bridge: "mine" };
     const given = await checked({ ...nfsInputs, configFile: path });
     expect([given.spec.network, given.spec.portForwards]).toEqual([undefined, []]);
