@@ -1,6 +1,6 @@
 /** What the REST server's config.yaml tells it; the file's schema is shared with `configFile` of a resource. */
 
-import { MicroVmError } from "../errors.js";
+import type { MicroVmError } from "../errors.js";
 import { hostMemory } from "../preflight/memory.js";
 import { readConfigDocument, type RestServerSection } from "../spec/config-document.js";
 import { bootValues, guestPorts, networkOf, type GuestPort } from "../spec/config-file.js";

@@ -144,7 +144,7 @@ export interface ConfigDocument {
   /** `guestservices.cmdserver.port`. */
   readonly commandServerPort: number | undefined;
   /** The error that a key of `restserver` is to blame for: `expected` completes "expected …". */
-  refusal(key: keyof RestServerSection, expected: string): MicroVmError;
+  readonly refusal: (key: keyof RestServerSection, expected: string) => MicroVmError;
 }
 
 /**

@@ -1,6 +1,6 @@
 /** A YAML file as a value, and where each part of it stands in the file. */
 
-import type { Event } from "js-yaml";
+import type * as Yaml from "js-yaml";
 
 /** Line and column of a character, both counted from 1. */
 export interface Place {
@@ -80,10 +80,10 @@ interface Open {
 }
 
 function placesIn(
-  events: readonly Event[],
-  id: typeof import("js-yaml").EVENT_ID,
+  events: readonly Yaml.Event[],
+  id: typeof Yaml.EVENT_ID,
   text: string,
-  valueOf: typeof import("js-yaml").getScalarValue,
+  valueOf: typeof Yaml.getScalarValue,
 ): Places {
   const places = new Map<string, Offsets>();
   const open: (Open | undefined)[] = [];
