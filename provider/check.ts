@@ -4,8 +4,8 @@ import type { Backend } from "./backends/backend.js";
 import { bootConfiguration, type BootConfiguration } from "./boot/boot.js";
 import { isThisHost, linkOf, seenFromGuest } from "./boot/network.js";
 import { claimOf } from "./console/evidence.js";
-import { MicroVmError, withCode } from "./errors.js";
-import { printOnce } from "./notice.js";
+import { type ErrorCode, MicroVmError, withCode } from "./errors.js";
+import { type Notice, printOnce } from "./notice.js";
 import { noticeText } from "./notices.js";
 import { observedInput, stateDirectoryOf } from "./observed.js";
 import type { Values } from "./plan/fields.js";
@@ -24,6 +24,15 @@ import { holdsUnknown, UNKNOWN, type Failure } from "./spec/validate.js";
 export interface CheckFailure {
   readonly property: string;
   readonly reason: string;
+  /** For others than the engine, which leaves it out. */
+  readonly code?: ErrorCode;
+}
+
+/** Where a check is made, when that is not a provider process of the engine. */
+export interface CheckPlace {
+  /** Absolute path of the state directory of new VMs; this user's own by default. */
+  readonly stateDirectory?: string;
+  readonly notice?: Notice;
 }
 
 /** What check tells the engine. */
@@ -43,18 +52,19 @@ export async function checkInputs(
   olds: Values,
   news: Values,
   backendOf: (values: Values) => Promise<Backend>,
+  { stateDirectory: ofNew, notice = printOnce }: CheckPlace = {},
 ): Promise<CheckResult> {
   const context = contextOf(olds, news);
   const { secretInputs } = context;
   const result = await specOf(programInputs(news), context);
-  const stateDirectory = stateDirectoryOf(olds);
+  const exists = Object.keys(olds).length > 0;
+  const stateDirectory = exists || ofNew === undefined ? stateDirectoryOf(olds) : ofNew;
   const vm = result.unknown.has("vmName") ? resourceName(context.owner.urn) : String(result.values.vmName);
   const kept = keptDigests(olds, news);
   const gathered = await gatherFacts(result, { olds, kept, stateDirectory, vm });
   const failures: Failure[] = [...result.failures, ...gathered.failures];
   const notices: string[] = [...gathered.notices];
 
-  const exists = Object.keys(olds).length > 0;
   const inputs: Record<string, unknown> = {
     ...result.values,
     ...Object.fromEntries([...result.unknown].map((name) => [name, UNKNOWN])),
@@ -64,7 +74,7 @@ export async function checkInputs(
     stateDirectory,
   };
   inputs["observed"] = exists
-    ? await observedInput(olds, inputs, () => backendOf(olds), printOnce)
+    ? await observedInput(olds, inputs, () => backendOf(olds), notice)
     : inputs["powerState"];
   const boot = bootOf(failures, result.spec, inputs as unknown as CheckedInputs);
   inputs["cmdline"] = boot?.cmdline ?? UNKNOWN;
@@ -107,7 +117,7 @@ export async function checkInputs(
       notices.push(noticeText("not-checked-yet", { vm, checks: unchecked.join("; ") }));
   }
   notices.push(...bootNotices(vm, olds, inputs));
-  notices.forEach((notice) => printOnce(withoutSecrets(notice, news, secretInputs)));
+  notices.forEach((line) => notice(withoutSecrets(line, news, secretInputs)));
   return {
     // In an up, the engine takes no unknown value and would tell of that instead of the failures.
     inputs: failures.length === 0 ? inputs : known(inputs),
@@ -219,5 +229,9 @@ function checkFailure(failure: Failure, secret: ReadonlySet<string>): CheckFailu
   const { input, text, code = "invalid-input" } = failure;
   const property = input.split(".")[0] ?? input;
   // The engine prints the property's value beside the reason, a secret's in clear.
-  return { property: secret.has(property) ? "" : property, reason: withCode(`${input}: ${text}`, code) };
+  return {
+    property: secret.has(property) ? "" : property,
+    reason: withCode(`${input}: ${text}`, code),
+    code,
+  };
 }

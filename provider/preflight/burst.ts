@@ -14,7 +14,13 @@ export async function inBurst<Answer>(key: string, ask: () => Promise<Answer>): 
   const now = performance.now();
   const found = answers.get(key);
   if (found !== undefined && now - found.askedAt < FRESH_MILLISECONDS) return (await found.answer) as Answer;
+  // What is stale serves nobody: a process that lives long would keep it for good.
+  for (const [other, { askedAt }] of answers) {
+    if (now - askedAt < FRESH_MILLISECONDS) break;
+    answers.delete(other);
+  }
   const answer = ask();
+  answers.delete(key);
   answers.set(key, { answer, askedAt: now });
   return await answer;
 }

@@ -1,14 +1,18 @@
-/** What keeps this host from running a guest: each thing once per process, however many VMs ask. */
+/** What keeps this host from running a guest: each thing once in a while, however many VMs ask. */
 
-import type { BackendOptions } from "../backends/backend.js";
+import type { LocalBackend } from "../backends/backend.js";
 import { MicroVmError } from "../errors.js";
 import { assertKvm, usableCloudHypervisor } from "./cloud-hypervisor.js";
 import type { Finding } from "./finding.js";
 import { chooseAccelerator, usableQemu } from "./host.js";
 import { hostMemory, memoryFinding, type HostMemory } from "./memory.js";
 
+/** What was seen counts for so long, in milliseconds: a preview, not the life of a server. */
+const FRESH_MILLISECONDS = 10_000;
+
 const backends = new Map<string, Promise<readonly Finding[]>>();
 let memory: Promise<HostMemory | undefined> | undefined;
+let seenAt = -Infinity;
 
 /**
  * Looks at the hypervisor, the accelerator and the memory of this host.
@@ -16,9 +20,10 @@ let memory: Promise<HostMemory | undefined> | undefined;
  * @param memoryMiB Memory of the guest; absent while it is not known.
  */
 export async function hostFindings(
-  backend: BackendOptions,
+  backend: LocalBackend,
   memoryMiB: number | undefined,
 ): Promise<readonly Finding[]> {
+  if (performance.now() - seenAt >= FRESH_MILLISECONDS) forgetHost();
   const key = JSON.stringify(backend);
   let found = backends.get(key);
   if (found === undefined) {
@@ -31,7 +36,14 @@ export async function hostFindings(
   return ofMemory === undefined ? ofBackend : [...ofBackend, ofMemory];
 }
 
-async function backendFindings(backend: BackendOptions): Promise<readonly Finding[]> {
+/** Forgets what was seen: the next question looks again. */
+export function forgetHost(): void {
+  backends.clear();
+  memory = undefined;
+  seenAt = performance.now();
+}
+
+async function backendFindings(backend: LocalBackend): Promise<readonly Finding[]> {
   const looks =
     backend.type === "qemu"
       ? [() => usableQemu(backend), () => chooseAccelerator(backend.accelerator)]

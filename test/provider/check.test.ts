@@ -152,7 +152,11 @@ describe("check of a new VM", () => {
     const secret = join(bed.folder, "hidden-kernel");
     const { failures } = await check({}, newsOf(bed, { kernel: secret, secretInputs: ["kernel"] }));
     expect(failures).toEqual([
-      { property: "", reason: expect.stringMatching(/^kernel: there is no file \[secret\];/) },
+      {
+        property: "",
+        reason: expect.stringMatching(/^kernel: there is no file \[secret\];/),
+        code: "file-unusable",
+      },
     ]);
     expect(bed.lines.join("\n")).not.toContain(secret);
   });
@@ -169,7 +173,11 @@ describe("check of a new VM", () => {
   it("refuses a command line that is too long", async () => {
     const { failures } = await check({}, newsOf(bed, { kernelArgs: [`x=${"y".repeat(2000)}`] }));
     expect(failures).toEqual([
-      { property: "kernelArgs", reason: expect.stringContaining("of at most 2047 bytes, got ") },
+      {
+        property: "kernelArgs",
+        reason: expect.stringContaining("of at most 2047 bytes, got "),
+        code: "invalid-input",
+      },
     ]);
   });
 });

@@ -46,7 +46,13 @@ function shared(
 ): Promise<NfsFinding> {
   const known = probes.get(key);
   if (known !== undefined && performance.now() - known.startedMs < FRESH_MS) return known.finding;
+  // What is stale serves nobody: a process that lives long would keep it for good.
+  for (const [other, { startedMs }] of probes) {
+    if (performance.now() - startedMs < FRESH_MS) break;
+    probes.delete(other);
+  }
   const finding = start();
+  probes.delete(key);
   probes.set(key, { startedMs: performance.now(), finding });
   return finding;
 }
