@@ -4,8 +4,6 @@
 import { parseArgs } from "node:util";
 import { MicroVmError, messageOf, withCode } from "../errors.js";
 import { defaultStateDirectory } from "../host/state-directory.js";
-import { printConsole } from "./console.js";
-import { forgetVms, listVms, removeVms } from "./vms.js";
 
 const USAGE = `Usage: microvm COMMAND [OPTIONS]
 
@@ -13,11 +11,12 @@ const USAGE = `Usage: microvm COMMAND [OPTIONS]
   console NAME       print a VM's console log; --follow goes on until interrupted
   rm NAME...         power VMs off and remove them, whoever they belong to
   forget NAME...     give VMs up without ending them, so that Pulumi takes them as gone
+  kernel check FILE  say what a kernel image can boot; status 1 when that is no NFS root
 
 Options:
   --state-directory DIR   where the VMs are (default: $XDG_STATE_HOME/pulumi-microvm,
                           else ~/.local/state/pulumi-microvm)
-  --json                  ps: print JSON
+  --json                  ps, kernel check: print JSON
   -f, --follow            console: print what comes, too
   -h, --help              print this
 `;
@@ -54,12 +53,8 @@ export async function main(words: readonly string[]): Promise<number> {
     return 0;
   }
   try {
-    if (command === "ps" && names.length === 0) return await listVms(context, values.json);
-    if (command === "console" && names[0] !== undefined && names.length === 1) {
-      return await printConsole(context, names[0], values.follow);
-    }
-    if (command === "rm" && names.length > 0) return await removeVms(context, names);
-    if (command === "forget" && names.length > 0) return await forgetVms(context, names);
+    const status = await runCommand(context, command, names, values);
+    if (status !== undefined) return status;
   } catch (error) {
     if (!(error instanceof MicroVmError)) throw error;
     process.stderr.write(`microvm: ${withCode(error.message, error.code)}\n`);
@@ -67,6 +62,35 @@ export async function main(words: readonly string[]): Promise<number> {
   }
   process.stderr.write(USAGE);
   return 2;
+}
+
+/** @returns undefined when there is no such command, or not with these words. Loads what the command needs alone. */
+async function runCommand(
+  context: CommandContext,
+  command: string | undefined,
+  names: readonly string[],
+  values: ReturnType<typeof parse>["values"],
+): Promise<number | undefined> {
+  const [first, second] = names;
+  switch (command ?? "") {
+    case "ps":
+      if (names.length > 0) return undefined;
+      return await (await import("./vms.js")).listVms(context, values.json);
+    case "console":
+      if (first === undefined || names.length > 1) return undefined;
+      return await (await import("./console.js")).printConsole(context, first, values.follow);
+    case "rm":
+      if (names.length === 0) return undefined;
+      return await (await import("./vms.js")).removeVms(context, names);
+    case "forget":
+      if (names.length === 0) return undefined;
+      return await (await import("./vms.js")).forgetVms(context, names);
+    case "kernel":
+      if (first !== "check" || second === undefined || names.length > 2) return undefined;
+      return await (await import("./kernel.js")).checkKernel(context, second, values.json);
+    default:
+      return undefined;
+  }
 }
 
 function parse(words: readonly string[]) {

@@ -8,6 +8,7 @@ import { listRecords, readRecord, type ListedRecord, type VmRecord } from "../ho
 import { removeUnreadable } from "../host/remove.js";
 import { readHostId } from "../host/state-directory.js";
 import type { CommandContext } from "./microvm.js";
+import { tableLines } from "./table.js";
 
 /** One line of `microvm ps`. */
 interface ListedVm {
@@ -28,19 +29,10 @@ export async function listVms({ stateDirectory, print }: CommandContext, json: b
     print(JSON.stringify(vms, undefined, 2));
     return 0;
   }
-  const rows = [
+  tableLines([
     ["NAME", "STATE", "BACKEND", "PID", "ROOT", "OWNER"],
     ...vms.map((vm) => [vm.vmName, vm.state, vm.backend, vm.pid, vm.root, vm.owner]),
-  ];
-  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
-  for (const row of rows) {
-    print(
-      row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join("  ")
-        .trimEnd(),
-    );
-  }
+  ]).forEach(print);
   return 0;
 }
 
@@ -49,7 +41,7 @@ async function describeVm(stateDirectory: string, found: ListedRecord): Promise<
     return { vmName: found.vmName, state: "unreadable", backend: "-", pid: "-", root: "-", owner: "-" };
   }
   const { vmName, instance, boot, settings, owner } = found.record;
-  const vm = await backendOf(settings.backend.type).observe({ vmName, instance, stateDirectory });
+  const vm = await backendOf(settings.backend).observe({ vmName, instance, stateDirectory });
   const { root } = boot;
   return {
     vmName,
@@ -87,7 +79,7 @@ async function removeVm({ stateDirectory, print }: CommandContext, vmName: strin
     throw new MicroVmError("invalid-input", `there is no VM ${vmName} in ${stateDirectory}`);
   }
   const { instance, settings } = record;
-  await backendOf(settings.backend.type).remove({
+  await backendOf(settings.backend).remove({
     reference: { vmName, instance, stateDirectory },
     shutdownTimeoutSeconds: settings.shutdownTimeoutSeconds,
     signal: new AbortController().signal,

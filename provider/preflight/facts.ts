@@ -18,7 +18,7 @@ import { resolveServer } from "./address.js";
 import { inBurst } from "./burst.js";
 import type { Finding } from "./finding.js";
 import { type BootNeed, bootNeeds, describeLack } from "./kernel/boot-needs.js";
-import type { Processor } from "./kernel/image.js";
+import { GUEST_PROCESSOR, type Processor } from "./kernel/image.js";
 import { inspectKernel } from "./kernel/inspect.js";
 
 /** A root disk above this size is told by size and time, not by content. */
@@ -249,9 +249,6 @@ function machineOf(backend: NonNullable<InputValues["backend"]>): BootNeed["mach
       return backend satisfies never;
   }
 }
-
-/** What guests of local back ends are, so far. */
-const GUEST_PROCESSOR: Processor = "x86_64";
 
 function wrongProcessor(processor: Processor, backend: string): Finding {
   return {

@@ -5,6 +5,9 @@ import type { Compression } from "./unpack.js";
 /** Processor that a kernel runs on, as `uname -m` names it. */
 export type Processor = "x86_64" | "aarch64";
 
+/** What guests of local back ends are, so far. */
+export const GUEST_PROCESSOR: Processor = "x86_64";
+
 /** Format of a kernel image. */
 export type KernelFormat = "vmlinux" | "bzImage" | "arm64-image" | "arm64-image-gzip";
 

@@ -1,4 +1,3 @@
-import { execFile } from "node:child_process";
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -10,22 +9,10 @@ import { vmPaths } from "../../../provider/host/paths.js";
 import { openStateDirectory } from "../../../provider/host/state-directory.js";
 import { temporaryFolder } from "../host/folders.js";
 import { sampleRecord, sampleWork } from "../host/sample-record.js";
-
-const PROGRAM = join(__dirname, "../../../provider/cli/microvm.ts");
-
-interface Outcome {
-  readonly status: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+import { type Outcome, runMicrovm } from "./microvm-command.js";
 
 function microvm(stateDirectory: string, ...words: string[]): Promise<Outcome> {
-  const args = ["--import", "tsx", PROGRAM, "--state-directory", stateDirectory, ...words];
-  return new Promise((resolve) => {
-    execFile(process.execPath, args, (error, stdout, stderr) => {
-      resolve({ status: error === null ? 0 : Number(error.code), stdout, stderr });
-    });
-  });
+  return runMicrovm(["--state-directory", stateDirectory, ...words]);
 }
 
 /** A state directory with one VM that was never started. */
