@@ -1,6 +1,6 @@
 /** Inputs to checked inputs: every stage before the boot, in order. What this returns is previewed, stored and booted. */
 
-import type { Backend } from "./backends/backend.js";
+import type { AnyBackend } from "./backends/backend.js";
 import { bootConfiguration, type BootConfiguration } from "./boot/boot.js";
 import { isThisHost, linkOf, seenFromGuest } from "./boot/network.js";
 import { claimOf } from "./console/evidence.js";
@@ -51,7 +51,7 @@ export interface CheckResult {
 export async function checkInputs(
   olds: Values,
   news: Values,
-  backendOf: (values: Values) => Promise<Backend>,
+  backendOf: (values: Values) => Promise<AnyBackend>,
   { stateDirectory: ofNew, notice = printOnce }: CheckPlace = {},
 ): Promise<CheckResult> {
   const context = contextOf(olds, news);

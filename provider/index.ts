@@ -6,16 +6,25 @@
  */
 
 import { randomBytes } from "node:crypto";
-import type { Backend, VmSettings } from "./backends/backend.js";
+import type {
+  AnyBackend,
+  AnyOutputs,
+  Backend,
+  BackendOptions,
+  OnServer,
+  OnThisHost,
+} from "./backends/backend.js";
 import { atBorder } from "./border.js";
 import { checkInputs, type CheckResult } from "./check.js";
 import { watchEngine, whileEngineLives } from "./engine.js";
 import { confirm } from "./host/confirm.js";
 import { printNotice } from "./notice.js";
-import { hasDrifted, isElsewhere, outputsOf, referenceOf, refreshed } from "./observed.js";
+import { hasDrifted, isElsewhere, outputsOf, referenceOf, refreshed, stateDirectoryOf } from "./observed.js";
 import type { Values } from "./plan/fields.js";
 import { plan } from "./plan/plan.js";
 import { bootOf, type CheckedInputs } from "./spec/checked.js";
+import { defaults } from "./spec/defaults.js";
+import { type CheckedServerInputs, isOnServer, serverVmOf } from "./spec/server-inputs.js";
 
 /**
  * Inputs to checked inputs, which the preview shows and create boots.
@@ -46,23 +55,17 @@ export const diff = atBorder(async (id: string, olds: Values, news: Values) => {
 
 /** Boots the VM and returns when its guest has proved that it runs on the root that was planned. */
 export const create = atBorder(async (inputs: Values): Promise<{ id: string; outs: Values }> => {
-  const checked = inputs as unknown as CheckedInputs;
-  const boot = bootOf(checked);
-  const instance = randomBytes(8).toString("hex");
-  const outputs = await whileEngineLives(async (signal) =>
-    (await backendOf(inputs)).create({
-      vmName: checked.vmName,
-      instance,
-      stateDirectory: checked.stateDirectory,
-      owner: checked.owner,
-      boot,
-      settings: settingsOf(checked),
-      snapshotId: checked.snapshotId,
-      signal,
-      notice: printNotice,
+  const { vmName, owner, snapshotId } = inputs as unknown as CheckedInputs;
+  const stateDirectory = stateDirectoryOf(inputs);
+  const made = randomBytes(8).toString("hex");
+  const outputs = await onBackend(inputs, (backend, vm, signal) =>
+    backend.create({
+      ...vm,
+      ...{ vmName, instance: made, stateDirectory, owner, snapshotId, signal, notice: printNotice },
     }),
   );
-  return { id: `${checked.vmName}/${instance}`, outs: outputsOf(inputs, outputs) };
+  const instance = "instance" in outputs ? outputs.instance : made;
+  return { id: `${vmName}/${instance}`, outs: outputsOf(inputs, outputs) };
 });
 
 /** What is there now. A VM that is gone leaves the state; another host's is an error, never "gone". */
@@ -78,17 +81,10 @@ export const read = atBorder(
 
 /** Brings the VM to what the plan says without replacing it. */
 export const update = atBorder(async (id: string, olds: Values, news: Values): Promise<{ outs: Values }> => {
-  const checked = news as unknown as CheckedInputs;
   const reference = referenceOf(id, olds);
   await confirm(reference.stateDirectory, reference.vmName, reference.instance);
-  const outputs = await whileEngineLives(async (signal) =>
-    (await backendOf(news)).update({
-      reference,
-      boot: bootOf(checked),
-      settings: settingsOf(checked),
-      signal,
-      notice: printNotice,
-    }),
+  const outputs = await onBackend(news, (backend, vm, signal) =>
+    backend.update({ ...vm, ...{ reference, signal, notice: printNotice } }),
   );
   return { outs: outputsOf(news, outputs) };
 });
@@ -104,13 +100,29 @@ const remove = atBorder(async (id: string, outputs: Values): Promise<void> => {
 export { remove as delete };
 
 /** Loaded when first needed: a preview of new VMs never pays for it. */
-async function backendOf(values: Values): Promise<Backend> {
+async function backendOf(values: Values): Promise<AnyBackend> {
   const backends = await import("./backends/index.js");
-  const backend = values["backend"] as VmSettings["backend"] | undefined;
-  return backends.backendOf(backend?.type ?? "qemu");
+  return backends.backendOf((values["backend"] as BackendOptions | undefined) ?? defaults.backend);
 }
 
-function settingsOf(checked: CheckedInputs): VmSettings {
-  const { backend, powerState, readiness, shutdownTimeoutSeconds } = checked;
-  return { backend, powerState, readiness, shutdownTimeoutSeconds };
+/** Lets the back end that the inputs name work on what they say, while the engine lives. */
+async function onBackend(
+  inputs: Values,
+  work: <Kind extends OnThisHost | OnServer>(
+    backend: Backend<Kind>,
+    vm: Kind["vm"],
+    signal: AbortSignal,
+  ) => Promise<Kind["outputs"]>,
+): Promise<AnyOutputs> {
+  return await whileEngineLives(async (signal): Promise<AnyOutputs> => {
+    const backends = await import("./backends/index.js");
+    if (isOnServer(inputs)) {
+      const checked = inputs as unknown as CheckedServerInputs;
+      return await work<OnServer>(backends.backendOf(checked.backend), serverVmOf(checked), signal);
+    }
+    const checked = inputs as unknown as CheckedInputs;
+    const { backend, powerState, readiness, shutdownTimeoutSeconds } = checked;
+    const settings = { backend, powerState, readiness, shutdownTimeoutSeconds };
+    return await work<OnThisHost>(backends.backendOf(backend), { boot: bootOf(checked), settings }, signal);
+  });
 }

@@ -1,6 +1,6 @@
 /** From Pulumi's ids and property bags to the VM they name, and from what is there back to outputs. */
 
-import type { Backend, ObservedState, VmOutputs, VmReference } from "./backends/backend.js";
+import type { AnyBackend, AnyOutputs, ObservedState, VmReference } from "./backends/backend.js";
 import { MicroVmError, messageOf, shown } from "./errors.js";
 import { defaultStateDirectory, readHostId } from "./host/state-directory.js";
 import { isForgotten } from "./host/forgotten.js";
@@ -54,13 +54,13 @@ export async function isElsewhere(reference: VmReference, notice: Notice): Promi
  * A resource's outputs: its checked inputs, and what is there now. Left out, so that state stays small, is what diff takes
  * for granted: a value that is its default, and the owner.
  */
-export function outputsOf(inputs: Values, vm: VmOutputs): Values {
+export function outputsOf(inputs: Values, vm: AnyOutputs): Values {
   const kept = Object.entries(inputs).filter(([name, value]) => name !== "owner" && !isDefault(name, value));
   return { ...Object.fromEntries(kept), ...vm, observed: vm.state };
 }
 
 /** The outputs after another look, without what was seen at an earlier one. */
-export function refreshed(outputs: Values, vm: VmOutputs): Values {
+export function refreshed(outputs: Values, vm: AnyOutputs): Values {
   const seenBefore = new Set(["accelerator", "pid", "requested"]);
   const kept = Object.entries(outputs).filter(([name]) => !seenBefore.has(name));
   return outputsOf(Object.fromEntries(kept), vm);
@@ -84,7 +84,7 @@ export function hasDrifted(outputs: Values, inputs: Values): boolean {
 export async function observedInput(
   olds: Values,
   news: Values,
-  backend: () => Promise<Backend>,
+  backend: () => Promise<AnyBackend>,
   notice: Notice,
 ): Promise<unknown> {
   const observed = await observe(olds, backend, notice);
@@ -94,7 +94,11 @@ export async function observedInput(
 /** `unproved`: the guest was let run by an update that was killed before the guest had proved its root. */
 type CheckedState = ObservedState | "unproved" | "unknown";
 
-async function observe(olds: Values, backend: () => Promise<Backend>, notice: Notice): Promise<CheckedState> {
+async function observe(
+  olds: Values,
+  backend: () => Promise<AnyBackend>,
+  notice: Notice,
+): Promise<CheckedState> {
   const vmName = String(olds["vmName"]);
   const stateDirectory = stateDirectoryOf(olds);
   try {

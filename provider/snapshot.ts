@@ -7,7 +7,7 @@
  */
 
 import { randomBytes } from "node:crypto";
-import type { BackendOptions, VmReference } from "./backends/backend.js";
+import type { LocalBackend, VmReference } from "./backends/backend.js";
 import { atBorder } from "./border.js";
 import type { CheckFailure, CheckResult } from "./check.js";
 import { watchEngine, whileEngineLives } from "./engine.js";
@@ -66,7 +66,7 @@ export const create = atBorder(async (inputs: Values): Promise<{ id: string; out
       printNotice(noticeText("snapshot-reclaimed", { snapshot }));
     }
     const { backendOf } = await import("./backends/index.js");
-    const backend = backendOf((await backendTypeOf(reference)) ?? "cloud-hypervisor");
+    const backend = backendOf((await vmBackendOf(reference)) ?? { type: "cloud-hypervisor" });
     return await backend.takeSnapshot({ id: snapshotId, reference, owner, signal, notice: printNotice });
   });
   const { owner: _, ...kept } = inputs;
@@ -108,7 +108,7 @@ async function vmFailures({ vmId, stateDirectory }: Values): Promise<Failure[]> 
   if (typeof vmId !== "string" || typeof stateDirectory !== "string") return [];
   if (vmId === UNKNOWN || stateDirectory === UNKNOWN) return [];
   try {
-    const type = await backendTypeOf(referenceOf(vmId, { stateDirectory }));
+    const type = (await vmBackendOf(referenceOf(vmId, { stateDirectory })))?.type;
     if (type === undefined || type === "cloud-hypervisor") return [];
     const text = `expected a VM of the back end "cloud-hypervisor", which takes snapshots, got one of "${type}"`;
     return [{ input: "vmId", code: "not-supported", text }];
@@ -119,9 +119,9 @@ async function vmFailures({ vmId, stateDirectory }: Values): Promise<Failure[]> 
 }
 
 /** The back end of a VM; undefined when it is not there. */
-async function backendTypeOf(reference: VmReference): Promise<BackendOptions["type"] | undefined> {
+async function vmBackendOf(reference: VmReference): Promise<LocalBackend | undefined> {
   const record = await readRecord(reference.stateDirectory, reference.vmName);
-  return record?.instance === reference.instance ? record.settings.backend.type : undefined;
+  return record?.instance === reference.instance ? record.settings.backend : undefined;
 }
 
 /** What is there now. A state directory that is not to be seen from here says nothing, and the notice says so. */

@@ -3,6 +3,7 @@
 import type { BootConfiguration } from "../boot/boot.js";
 import type { SnapshotRecord } from "../host/snapshots.js";
 import type { Notice } from "../notice.js";
+import type { StartVmRequest } from "../server/wire.js";
 
 /** The state that a person asks for with `powerState`. */
 export type PowerState = "running" | "paused" | "stopped";
@@ -60,16 +61,49 @@ export interface CloudHypervisorBackend {
   readonly apiSocket?: string;
 }
 
-/** Back ends that are implemented. */
-export type BackendOptions = QemuBackend | CloudHypervisorBackend;
+/** How the `arrakis` back end reaches the server that runs the VM. */
+export interface ArrakisBackend {
+  readonly type: "arrakis";
+  /** `http://` or `https://` with host and port, or `unix://` and the absolute path of a socket. */
+  readonly url: string;
+  /** Bearer token (RFC 6750): a secret. */
+  readonly token?: string;
+  /** Absolute path of a PEM file with the certificates that the server's may be signed by, instead of Node's own. */
+  readonly caFile?: string;
+}
 
-/** What the spec says of a VM beside its boot configuration. */
-export interface VmSettings {
-  readonly backend: BackendOptions;
+/** Back ends that run the VM on this host, with a record in the state directory. */
+export type LocalBackend = QemuBackend | CloudHypervisorBackend;
+
+/** The `backend` input. */
+export type BackendOptions = LocalBackend | ArrakisBackend;
+
+/** How a VM is to run, whatever it boots. */
+export interface RunSettings {
   readonly powerState: PowerState;
   readonly readiness: Readiness;
   /** How long an orderly power-off may take before it is forced, in seconds. */
   readonly shutdownTimeoutSeconds: number;
+}
+
+/** What the spec says of a VM on this host beside its boot configuration. */
+export interface VmSettings extends RunSettings {
+  readonly backend: LocalBackend;
+}
+
+/** A VM that this host boots. */
+export interface LocalVm {
+  readonly boot: BootConfiguration;
+  readonly settings: VmSettings;
+}
+
+/** A VM that a server boots. */
+export interface ServerVm {
+  /** What the server is told. */
+  readonly start: StartVmRequest;
+  readonly settings: RunSettings;
+  /** Whether the name was made up by us: a VM of that name is then nobody else's. */
+  readonly isNameGenerated: boolean;
 }
 
 /** What a back end is told while it works. */
@@ -79,24 +113,26 @@ export interface Work {
   readonly notice: Notice;
 }
 
-/** One VM to be made. */
-export interface CreateRequest extends Work {
+/** What every create needs. */
+interface Creation extends Work {
   readonly vmName: string;
   readonly instance: string;
   readonly stateDirectory: string;
   readonly owner: Owner;
-  readonly boot: BootConfiguration;
-  readonly settings: VmSettings;
-  /** Snapshot in the same state directory that the guest is restored from; absent for a boot. */
+  /** Snapshot in the same place that the guest is restored from; absent for a boot. */
   readonly snapshotId?: string;
 }
 
-/** One VM to be brought to what the request says; the boot configuration differs at most in what can change in place. */
-export interface UpdateRequest extends Work {
+/** One VM to be made. */
+export type CreateRequest<Vm = LocalVm> = Creation & Vm;
+
+/** What every update needs. */
+interface Change extends Work {
   readonly reference: VmReference;
-  readonly boot: BootConfiguration;
-  readonly settings: VmSettings;
 }
+
+/** One VM to be brought to what the request says; what it boots differs at most in what can change in place. */
+export type UpdateRequest<Vm = LocalVm> = Change & Vm;
 
 /** One VM to be removed. */
 export interface RemoveRequest extends Work {
@@ -140,16 +176,58 @@ export interface VmOutputs {
   readonly requested?: RequestedSize;
 }
 
-/** What turns a boot configuration into a running VM. */
-export interface Backend {
+/** What is known of a VM on a server. What was not asked this time is absent. */
+export interface ServerVmOutputs {
+  readonly state: ObservedState;
+  /**
+   * As {@link VmOutputs}. `proved`: the guest answered what its root is, or the server has seen it. `unverified`: the guest runs, and
+   * could not be asked.
+   */
+  readonly rootEvidence?: VmOutputs["rootEvidence"] | "unverified";
+  /** The instance as the server names it, where it does: it stands in the id then. */
+  readonly instance?: string;
+  /** IPv4 address of the guest on its link. */
+  readonly guestIp?: string;
+  /** The kernel command line that was booted, where the server tells it. */
+  readonly cmdline?: string;
+}
+
+/** A snapshot that a server keeps. */
+export interface ServerSnapshot {
+  /** ISO 8601. */
+  readonly takenAt: string;
+}
+
+/** Back ends of one kind are told and tell the same: those that run VMs on this host … */
+export interface OnThisHost {
+  readonly vm: LocalVm;
+  readonly outputs: VmOutputs;
+  readonly snapshot: SnapshotRecord;
+}
+
+/** … and those that ask a server to. */
+export interface OnServer {
+  readonly vm: ServerVm;
+  readonly outputs: ServerVmOutputs;
+  readonly snapshot: ServerSnapshot;
+}
+
+/** What turns a boot configuration, or a request to a server, into a running VM. */
+export interface Backend<Kind extends OnThisHost | OnServer = OnThisHost> {
   /** What is there now; never what we remember. An unreadable or foreign state directory is an error. */
-  observe(reference: VmReference): Promise<VmOutputs>;
+  observe(reference: VmReference): Promise<Kind["outputs"]>;
   /** Makes the VM and returns once the guest has proved its root; leaves nothing behind when it throws. */
-  create(request: CreateRequest): Promise<VmOutputs>;
+  create(request: CreateRequest<Kind["vm"]>): Promise<Kind["outputs"]>;
   /** Brings an existing VM to the request; also starts one that died. */
-  update(request: UpdateRequest): Promise<VmOutputs>;
+  update(request: UpdateRequest<Kind["vm"]>): Promise<Kind["outputs"]>;
   /** Powers off in an orderly way, then removes everything. Removing what is gone succeeds. */
   remove(request: RemoveRequest): Promise<void>;
   /** Takes a snapshot of a running VM, which runs on as it did. Leaves nothing behind when it throws; `not-supported` where there are none. */
-  takeSnapshot(request: SnapshotRequest): Promise<SnapshotRecord>;
+  takeSnapshot(request: SnapshotRequest): Promise<Kind["snapshot"]>;
 }
+
+/** What a back end of any kind tells. */
+export type AnyOutputs = (OnThisHost | OnServer)["outputs"];
+
+/** A back end of any kind: what is common to them. */
+export type AnyBackend = Pick<Backend<OnThisHost> | Backend<OnServer>, "observe" | "remove" | "takeSnapshot">;

@@ -40,7 +40,12 @@ export interface Field {
 /** Values of checked inputs or outputs, by name. */
 export type Values = Readonly<Record<string, unknown>>;
 
-const both = (policy: Policy): Field["change"] => ({ qemu: policy, "cloud-hypervisor": policy });
+/** What a change is on this host's back ends, and on a server's where that differs. */
+const each = (policy: Policy, arrakis: Policy = policy): Field["change"] => ({
+  qemu: policy,
+  "cloud-hypervisor": policy,
+  arrakis,
+});
 
 /** The public inputs, in the README's order. */
 export const fields: Readonly<Record<InputName, Field>> = {
@@ -48,86 +53,86 @@ export const fields: Readonly<Record<InputName, Field>> = {
     meaning: "Name of the VM, unique on the host: one DNS label.",
     type: "string",
     default: "the resource's name and 8 hex digits",
-    change: both("replace"),
+    change: each("replace"),
   },
   kernel: {
     meaning: "Absolute path of a kernel image on this host; its content counts, not its path.",
     type: "string",
-    change: both("none"),
+    change: each("none", "replace"),
   },
   initramfs: {
     meaning: "Absolute path of an initramfs; one is made when the kernel has NFS or virtio only as modules.",
     type: "string",
-    change: both("none"),
+    change: each("none", "replace"),
   },
   useNfsRoot: {
     meaning: "Whether the root file system is mounted over NFS.",
     type: "boolean",
     default: "`false`",
-    change: both("replace"),
+    change: each("replace"),
   },
   nfsServer: {
     meaning: "Host name or IPv4 address of the NFS server; a loopback address means this host.",
     type: "string",
-    change: both("replace"),
+    change: each("replace"),
     same: isSameServer,
   },
   nfsPort: {
     meaning: "TCP port of the NFS server.",
     type: "integer",
-    change: both("replace"),
+    change: each("replace"),
   },
   nfsPath: {
     meaning: "Path of the export.",
     type: "string",
     default: '`"/"`',
-    change: both("replace"),
+    change: each("replace"),
   },
   nfsMountPort: {
     meaning: 'TCP port of mountd, or `"rpcbind"` to ask the server\'s port mapper.',
     type: 'integer or `"rpcbind"`',
     default: '`nfsPort`; `"rpcbind"` when that is 2049',
-    change: both("replace"),
+    change: each("replace"),
   },
   nfsOptions: {
     meaning:
       "More NFS mount options; `rsize` and `wsize` are added unless named, an empty text adds nothing.",
     type: "string",
     default: '`"rsize=1048576,wsize=1048576"`',
-    change: both("replace"),
+    change: each("replace"),
   },
   rootfs: {
     meaning:
       "Absolute path of a raw ext4 image, the read-only root of a disk boot; ignored with an NFS root.",
     type: "string",
     // Unlike a kernel it is not copied: the VM holds on to this very file.
-    change: both("replace"),
+    change: each("replace"),
   },
   entryPoint: {
     meaning: 'Handed to the guest as `entry_point="…"` on the kernel command line.',
     type: "string",
-    change: both("replace"),
+    change: each("replace"),
   },
   kernelArgs: {
     meaning:
       "More words for the kernel command line; `panic=-1` is added unless named, an empty list adds nothing.",
     type: "list of strings",
     default: '`["panic=-1"]`',
-    change: both("replace"),
+    change: each("replace"),
     absent: defaults.kernelArgs,
   },
   ip: {
     meaning: 'How the guest gets its address: `"static"`, `"dhcp"`, or an IPv4 address of the link.',
     type: "string",
     default: '`"static"`',
-    change: both("replace"),
+    change: each("replace", "unsupported"),
     absent: defaults.ip,
   },
   vcpus: {
     meaning: "Number of virtual CPUs; on Cloud Hypervisor it grows in place up to `maxVcpus`.",
     type: "integer",
     default: "`1`",
-    change: { qemu: "replace", "cloud-hypervisor": "resize" },
+    change: { qemu: "replace", "cloud-hypervisor": "resize", arrakis: "unsupported" },
     absent: defaults.vcpus,
   },
   memoryMiB: {
@@ -135,31 +140,31 @@ export const fields: Readonly<Record<InputName, Field>> = {
       "Memory of the guest, in MiB; on Cloud Hypervisor it grows in place up to `maxMemoryMiB`, by multiples of 128.",
     type: "integer",
     default: "`512`",
-    change: { qemu: "replace", "cloud-hypervisor": "resize" },
+    change: { qemu: "replace", "cloud-hypervisor": "resize", arrakis: "unsupported" },
     absent: defaults.memoryMiB,
   },
   maxVcpus: {
     meaning: "vCPUs that the VM can grow to without a replace (Cloud Hypervisor).",
     type: "integer",
-    change: { qemu: "unsupported", "cloud-hypervisor": "replace" },
+    change: { qemu: "unsupported", "cloud-hypervisor": "replace", arrakis: "unsupported" },
   },
   maxMemoryMiB: {
     meaning: "Memory that the VM can grow to without a replace (Cloud Hypervisor).",
     type: "integer",
-    change: { qemu: "unsupported", "cloud-hypervisor": "replace" },
+    change: { qemu: "unsupported", "cloud-hypervisor": "replace", arrakis: "unsupported" },
   },
   statefulDiskMiB: {
     meaning: "Size of the VM's own disk in MiB, `0` for none; it goes when the VM goes.",
     type: "integer",
     default: "`0`",
-    change: both("grow"),
+    change: each("grow", "unsupported"),
     absent: defaults.statefulDiskMiB,
   },
   portForwards: {
     meaning: "Host ports that lead to guest ports: `{ hostPort, guestPort, protocol?, hostAddress? }`.",
     type: "list of objects",
     default: "`[]`",
-    change: both("update"),
+    change: each("update", "unsupported"),
     absent: defaults.portForwards,
   },
   network: {
@@ -167,7 +172,7 @@ export const fields: Readonly<Record<InputName, Field>> = {
       "`{ bridge?, tap?, subnet? }` of a Cloud Hypervisor VM: an existing bridge or tap is used and left, a missing bridge is made.",
     type: "object",
     default: '`{ bridge: "microvm0", subnet: "10.20.1.1/16" }`',
-    change: { qemu: "unsupported", "cloud-hypervisor": "replace" },
+    change: { qemu: "unsupported", "cloud-hypervisor": "replace", arrakis: "unsupported" },
     same: (olds, news) => isDeepStrictEqual(effectiveNetwork(olds), effectiveNetwork(news)),
   },
   guestAccess: {
@@ -175,26 +180,26 @@ export const fields: Readonly<Record<InputName, Field>> = {
       '`"internet"`, on QEMU with this host\'s loopback services; `"nfs-only"`: its root\'s server and ports alone.',
     type: "string",
     default: '`"internet"`',
-    change: both("replace"),
+    change: each("replace"),
     absent: defaults.guestAccess,
   },
   snapshotId: {
     meaning: "Id of a `MicroVmSnapshot` on this host that the guest is restored from (Cloud Hypervisor).",
     type: "string",
-    change: { qemu: "unsupported", "cloud-hypervisor": "replace" },
+    change: { qemu: "unsupported", "cloud-hypervisor": "replace", arrakis: "replace" },
   },
   acceptStaleRoot: {
     meaning:
       "Whether a guest may be restored onto a writable NFS root, over whatever happened there since its snapshot.",
     type: "boolean",
     default: "`false`",
-    change: { qemu: "unsupported", "cloud-hypervisor": "settings" },
+    change: { qemu: "unsupported", "cloud-hypervisor": "settings", arrakis: "unsupported" },
   },
   powerState: {
     meaning: '`"running"`, `"paused"` or `"stopped"`.',
     type: "string",
     default: '`"running"`',
-    change: both("update"),
+    change: each("update"),
     absent: defaults.powerState,
   },
   readiness: {
@@ -202,14 +207,14 @@ export const fields: Readonly<Record<InputName, Field>> = {
       "`timeoutSeconds`: how long the proof may take; `console`: a regular expression that a line must match.",
     type: "object",
     default: "`{ timeoutSeconds: 120 }`",
-    change: both("settings"),
+    change: each("settings"),
     absent: defaults.readiness,
   },
   shutdownTimeoutSeconds: {
     meaning: "How long an orderly power-off may take before it is forced, in seconds.",
     type: "integer",
     default: "`10`",
-    change: both("settings"),
+    change: each("settings"),
     absent: defaults.shutdownTimeoutSeconds,
   },
   backend: {
@@ -217,27 +222,28 @@ export const fields: Readonly<Record<InputName, Field>> = {
       '`{ type: "qemu", machine?: "q35" \\| "microvm", accelerator?: "auto" \\| "kvm" \\| "tcg", binary? }`, or `{ type: "cloud-hypervisor", binary? }`.',
     type: "object",
     default: '`{ type: "qemu" }`',
-    change: both("replace"),
+    change: each("replace"),
     absent: defaults.backend,
   },
   configFile: {
     meaning: "Absolute path of an Arrakis config.yaml; its values count where the program gives none.",
     type: "string",
-    change: both("none"),
+    change: each("none", "unsupported"),
   },
   preflight: {
     meaning: 'What a certain finding before the boot is: `"error"`, `"warn"` or `"off"`.',
     type: "string",
     default: '`"error"`',
-    change: both("settings"),
+    change: each("settings"),
     absent: defaults.preflight,
   },
 };
 
+/** A server derives its own. */
 const derived = (change: Policy, same?: Field["same"]): Field => ({
   meaning: "",
   type: "",
-  change: both(change),
+  change: each(change, "none"),
   same,
 });
 

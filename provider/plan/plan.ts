@@ -7,7 +7,7 @@ import { MEMORY_BLOCK_MIB, type PortForward } from "../boot/boot.js";
 import { isBehind, linkOf, takeSamePort } from "../boot/network.js";
 import { noticeText } from "../notices.js";
 import type { InputName } from "../spec/schema.js";
-import type { Failure } from "../spec/validate.js";
+import { type Failure, UNKNOWN, valueAt } from "../spec/validate.js";
 import { derivedFields, fields, isSame, type FieldName, type Policy, type Values } from "./fields.js";
 
 /** One field that differs. */
@@ -59,7 +59,14 @@ function effective(policy: Change["policy"], field: FieldName, olds: Values, new
   // A disk that was not there cannot grow: its device would be a new one.
   if (policy === "grow" && !olds[field]) return "replace";
   if (policy === "resize" && !hasRoom(field, olds, news)) return "replace";
+  if (field === "backend" && isSameServer(olds[field], news[field])) return "settings";
   return policy;
+}
+
+/** Whether only how the server is reached has changed, not which one it is. */
+function isSameServer(before: unknown, after: unknown): boolean {
+  const url = valueAt(after, ["url"]);
+  return typeof url === "string" && url !== UNKNOWN && url === valueAt(before, ["url"]);
 }
 
 /** Whether the running VM was made with room for the new value. */
@@ -72,9 +79,8 @@ function hasRoom(field: FieldName, olds: Values, news: Values): boolean {
 }
 
 function backendTypeOf(values: Values): BackendOptions["type"] {
-  const backend = values["backend"];
-  const isNamed = typeof backend === "object" && backend !== null && "type" in backend;
-  return isNamed && backend.type === "cloud-hypervisor" ? "cloud-hypervisor" : "qemu";
+  const type = valueAt(values["backend"], ["type"]);
+  return type === "cloud-hypervisor" || type === "arrakis" ? type : "qemu";
 }
 
 function rows(): [string, { row: (typeof fields)[keyof typeof fields]; name: FieldName }][] {

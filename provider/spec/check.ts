@@ -1,6 +1,6 @@
 /** Inputs of a program to the spec: validated, from every source, with every default filled in. */
 
-import type { Owner } from "../backends/backend.js";
+import type { LocalBackend, Owner } from "../backends/backend.js";
 import { withTransferSizes } from "../boot/cmdline.js";
 import { MicroVmError } from "../errors.js";
 import { readConfigFile, type ConfigFileValues } from "./config-file.js";
@@ -110,7 +110,7 @@ export async function specOf(
 }
 
 /** A back end of which only the type is known; undefined where that is not, either. */
-function standInOf(backend: unknown): InputValues["backend"] {
+function standInOf(backend: unknown): LocalBackend | undefined {
   switch (valueAt(backend, ["type"])) {
     case "qemu":
       return defaults.backend;

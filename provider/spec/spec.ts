@@ -1,7 +1,7 @@
 /** The spec of one MicroVm: validated, normalised, every default filled in. */
 
 import type { PortForward } from "../boot/boot.js";
-import type { BackendOptions, PowerState, Readiness } from "../backends/backend.js";
+import type { LocalBackend, PowerState, Readiness } from "../backends/backend.js";
 
 /** How findings that would fail a boot are treated before it. */
 export type PreflightMode = "error" | "warn" | "off";
@@ -19,7 +19,7 @@ export type RootSpec =
     }
   | { readonly useNfsRoot: false; readonly rootfs: string };
 
-/** What one MicroVm is to be. */
+/** What one MicroVm on this host is to be. */
 export type Spec = RootSpec & {
   readonly vmName: string;
   readonly kernel: string;
@@ -42,6 +42,6 @@ export type Spec = RootSpec & {
   readonly powerState: PowerState;
   readonly readiness: Readiness;
   readonly shutdownTimeoutSeconds: number;
-  readonly backend: BackendOptions;
+  readonly backend: LocalBackend;
   readonly preflight: PreflightMode;
 };

@@ -22,7 +22,7 @@ const outputs = (stateDirectory, state) => ({
 require.extensions[".js"] = (module, file) => {
   load(module, file);
   if (file !== backends) return;
-  Object.assign(module.exports.backendOf("qemu"), {
+  Object.assign(module.exports.backendOf({ type: "qemu" }), {
     create: async ({ stateDirectory, settings }) => outputs(stateDirectory, settings.powerState),
     observe: async ({ stateDirectory }) => outputs(stateDirectory, "running"),
     update: async ({ reference, settings }) => outputs(reference.stateDirectory, settings.powerState),

@@ -11,12 +11,15 @@ export function inputsTable(): string {
     `\`${name}\``,
     field.type,
     field.default ?? "",
-    ...(["qemu", "cloud-hypervisor"] as const).map((backend) =>
-      comparedByContent.has(name) ? "by content" : changeOf(field.change[backend]),
+    ...(["qemu", "cloud-hypervisor", "arrakis"] as const).map((backend) =>
+      comparedByContent.has(name) && backend !== "arrakis" ? "by content" : changeOf(field.change[backend]),
     ),
     field.meaning,
   ]);
-  return table(["input", "type", "default", "a change is, on qemu", "on cloud-hypervisor", "meaning"], rows);
+  return table(
+    ["input", "type", "default", "a change is, on qemu", "on cloud-hypervisor", "on arrakis", "meaning"],
+    rows,
+  );
 }
 
 function changeOf(policy: Policy): string {

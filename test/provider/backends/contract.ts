@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, it } from "vitest";
 
-import type { Backend, BackendOptions } from "../../../provider/backends/backend.js";
+import type { Backend, LocalBackend } from "../../../provider/backends/backend.js";
 import { testFailures } from "./contract-failures.js";
 import { testKinds } from "./contract-kinds.js";
 import { testLife } from "./contract-life.js";
@@ -17,7 +17,7 @@ export type ContractPlace =
       /** Whether only what a kernel makes a difference to is run: the life of a VM, and boots that fail. */
       readonly short?: boolean;
     }
-  | { readonly backend: Backend; readonly scripted: BackendOptions };
+  | { readonly backend: Backend; readonly scripted: LocalBackend };
 
 /** Defines a test that needs a guest which runs Linux; skipped by name where there is none. */
 export type LinuxTest = (title: string, test: () => Promise<void>) => void;

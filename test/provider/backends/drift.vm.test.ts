@@ -25,7 +25,7 @@ const title = `drift of a VM${reason === undefined ? "" : ` (skipped: ${reason})
 describe.skipIf(reason !== undefined)(title, () => {
   let lab: LocalLab;
   beforeAll(async () => {
-    lab = await LocalLab.open(backendOf("qemu"), kernel ?? "");
+    lab = await LocalLab.open(backendOf({ type: "qemu", machine: "q35", accelerator: "auto" }), kernel ?? "");
     await obey(join(lab.folder, "complete"));
   });
   afterAll(async () => await lab.close());

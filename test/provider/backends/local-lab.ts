@@ -9,7 +9,7 @@ import { join } from "node:path";
 
 import type {
   Backend,
-  BackendOptions,
+  LocalBackend,
   CreateRequest,
   PowerState,
   QemuBackend,
@@ -80,11 +80,11 @@ export class LocalLab {
     readonly backend: Backend,
     readonly folder: string,
     readonly guests: Guests,
-    readonly options: BackendOptions,
+    readonly options: LocalBackend,
   ) {}
 
   /** A lab whose guests are scripted (see test/lab/scripted-guest.ts): there is no NFS server. */
-  static async openScripted(backend: Backend, options: BackendOptions): Promise<LocalLab> {
+  static async openScripted(backend: Backend, options: LocalBackend): Promise<LocalLab> {
     const folder = await makeFolder();
     await writeFile(join(folder, "root.img"), Buffer.alloc(1024 * 1024));
     return new LocalLab(backend, folder, { kind: "scripted" }, options);

@@ -6,7 +6,7 @@ import { isOnPath } from "../../lab/programs.js";
 import { testLocalBackend } from "./contract.js";
 import { LocalLab } from "./local-lab.js";
 
-const backend = backendOf("qemu");
+const backend = backendOf({ type: "qemu", machine: "q35", accelerator: "auto" });
 const missing = isOnPath("qemu-system-x86_64") ? whyNoNfsServer() : "qemu-system-x86_64 is not installed";
 const stock = process.env["MICROVM_LAB_KERNEL"];
 const nfsRoot = process.env["MICROVM_LAB_NFS_KERNEL"];

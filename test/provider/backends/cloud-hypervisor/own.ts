@@ -5,7 +5,7 @@ import { readFile, stat } from "node:fs/promises";
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import type { Backend, BackendOptions, VmOutputs } from "../../../../provider/backends/backend.js";
+import type { Backend, LocalBackend, VmOutputs } from "../../../../provider/backends/backend.js";
 import { CloudHypervisorApi } from "../../../../provider/backends/cloud-hypervisor/api.js";
 import type { VmInfoBody } from "../../../../provider/backends/cloud-hypervisor/schemas.js";
 import { vmPaths } from "../../../../provider/host/paths.js";
@@ -16,7 +16,7 @@ import { LocalLab, referenceOf } from "../local-lab.js";
 const MIB = 1_048_576;
 
 /** Defines the tests. */
-export function testCloudHypervisor(backend: Backend, options: BackendOptions): void {
+export function testCloudHypervisor(backend: Backend, options: LocalBackend): void {
   describe("a VM on cloud-hypervisor", () => {
     let lab: LocalLab;
     beforeAll(async () => {

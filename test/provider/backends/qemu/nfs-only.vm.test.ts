@@ -137,7 +137,7 @@ if (missing !== undefined || kernel === undefined) {
     };
 
     beforeAll(async () => {
-      lab = await LocalLab.open(backendOf("qemu"), kernel);
+      lab = await LocalLab.open(backendOf({ type: "qemu", machine: "q35", accelerator: "auto" }), kernel);
       services = await openServices();
       root = join(lab.folder, "probing");
       await mkdir(root);
