@@ -40,20 +40,6 @@ export async function hostFindings(
 export function forgetHost(): void {
   backends.clear();
   memory = undefined;
-async function vmmFindings(
-  backend: LocalBackend,
-  vmName: string | undefined,
-): Promise<readonly Finding[]> {
-  if (backend.type === "cloud-hypervisor" && backend.apiSocket !== undefined) {
-    const { attachedFindings } = await import("./attached.js");
-    return await attachedFindings(backend.apiSocket, vmName);
-  }
-  const key = JSON.stringify(backend);
-  const found = backends.get(key) ?? backendFindings(backend);
-  backends.set(key, found);
-  return await found;
-}
-
   seenAt = performance.now();
 }
 
