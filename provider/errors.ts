@@ -90,6 +90,10 @@ export const errorKinds = {
     cause: "The hypervisor did not start, ended, or refused a request.",
     remedy: "The message carries the hypervisor's own words.",
   },
+  "guest-agent": {
+    cause: "The command server in the guest does not answer, or does not do what it was asked for.",
+    remedy: "Let the guest start one at the port that config.yaml names (guestservices.cmdserver.port).",
+  },
   "internal-error": {
     cause: "This package or the system under it failed in a way that it does not expect.",
     remedy: "Report it with the message; `pulumi refresh` shows what is there.",

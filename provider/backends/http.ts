@@ -59,7 +59,9 @@ export class HttpClient {
   static async open(place: HttpPlace): Promise<HttpClient> {
     const { Client } = await import("undici");
     const { origin, socketPath } = place;
-    return new HttpClient(new Client(origin, { socketPath, maxResponseSize: MOST_BYTES }), place);
+    // How long an answer may take, each request says.
+    const timeouts = { headersTimeout: 0, bodyTimeout: 0 };
+    return new HttpClient(new Client(origin, { socketPath, maxResponseSize: MOST_BYTES, ...timeouts }), place);
   }
 
   /**

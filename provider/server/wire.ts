@@ -77,10 +77,17 @@ export const snapshotRequest = z.strictObject({
 });
 export const snapshotResponse = z.object({ snapshotId: z.string() });
 
-/** POST /v1/vms/{name}/cmd, and the same body to the guest's own command server. */
+/** POST /v1/vms/{name}/cmd. */
 export const commandRequest = z.strictObject({
   cmd: z.string().meta({ description: "Command for the guest's shell" }),
   blocking: z.boolean().optional().meta({ description: "Whether to wait for its end; true unless given" }),
+  // This project's own.
+  timeoutSeconds: z
+    .int()
+    .min(1)
+    .max(3600)
+    .optional()
+    .meta({ description: "How long to wait for its end; 30 unless given" }),
 });
 export const commandResponse = z.object({ output: z.string().optional(), error: z.string().optional() });
 
