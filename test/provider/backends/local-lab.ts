@@ -53,6 +53,7 @@ export interface VmChoice {
   readonly guestAccess?: Spec["guestAccess"];
   readonly statefulDiskMiB?: number;
   readonly kernelArgs?: readonly string[];
+  readonly entryPoint?: string;
   readonly machine?: QemuBackend["machine"];
   readonly signal?: AbortSignal;
   readonly owner?: string;
@@ -81,13 +82,18 @@ export class LocalLab {
     readonly folder: string,
     readonly guests: Guests,
     readonly options: LocalBackend,
+    readonly network?: Spec["network"],
   ) {}
 
   /** A lab whose guests are scripted (see test/lab/scripted-guest.ts): there is no NFS server. */
-  static async openScripted(backend: Backend, options: LocalBackend): Promise<LocalLab> {
+  static async openScripted(
+    backend: Backend,
+    options: LocalBackend,
+    network?: Spec["network"],
+  ): Promise<LocalLab> {
     const folder = await makeFolder();
     await writeFile(join(folder, "root.img"), Buffer.alloc(1024 * 1024));
-    return new LocalLab(backend, folder, { kind: "scripted" }, options);
+    return new LocalLab(backend, folder, { kind: "scripted" }, options, network);
   }
 
   static async open(backend: Backend, kernelPath: string): Promise<LocalLab> {
@@ -104,6 +110,11 @@ export class LocalLab {
   get server(): NfsServer {
     if (this.guests.kind === "linux") return this.guests.server;
     throw new Error("scripted guests have no NFS server");
+  }
+
+  /** Whether its VMs are in a VMM that somebody else keeps running: then it has neither process nor rules of ours. */
+  get isAttached(): boolean {
+    return this.options.type === "cloud-hypervisor" && this.options.apiSocket !== undefined;
   }
 
   get stateDirectory(): string {
@@ -242,6 +253,7 @@ export class LocalLab {
       vmName,
       kernel: guests.kind === "linux" ? guests.kernel.kernel.path : join(this.folder, `${vmName}.elf`),
       kernelArgs: choice.kernelArgs ?? ["panic=-1"],
+      entryPoint: choice.entryPoint,
       ip: "static",
       vcpus: choice.vcpus ?? 1,
       memoryMiB: choice.memoryMiB ?? 256,
@@ -249,6 +261,7 @@ export class LocalLab {
       maxMemoryMiB: choice.maxMemoryMiB,
       statefulDiskMiB: choice.statefulDiskMiB ?? 0,
       portForwards: choice.portForwards ?? [],
+      network: this.network,
       guestAccess: choice.guestAccess ?? "internet",
       powerState: choice.powerState ?? "running",
       readiness: {

@@ -1,0 +1,3 @@
+module guest-agent
+
+go 1.21
