@@ -12,11 +12,14 @@ const USAGE = `Usage: microvm COMMAND [OPTIONS]
   rm NAME...         power VMs off and remove them, whoever they belong to
   forget NAME...     give VMs up without ending them, so that Pulumi takes them as gone
   kernel check FILE  say what a kernel image can boot; status 1 when that is no NFS root
+  doctor             say what this host can run, and what stands in the way; status 1 when something fails
 
 Options:
   --state-directory DIR   where the VMs are (default: $XDG_STATE_HOME/pulumi-microvm,
                           else ~/.local/state/pulumi-microvm)
-  --json                  ps, kernel check: print JSON
+  --json                  ps, kernel check, doctor: print JSON
+  --nfs HOST:PORT:PATH    doctor: look at this NFS root, too (HOST:PORT+MOUNTPORT:PATH where mountd is elsewhere)
+  --kernel FILE           doctor: look at this kernel, too
   -f, --follow            console: print what comes, too
   -h, --help              print this
 `;
@@ -88,6 +91,9 @@ async function runCommand(
     case "kernel":
       if (first !== "check" || second === undefined || names.length > 2) return undefined;
       return await (await import("./kernel.js")).checkKernel(context, second, values.json);
+    case "doctor":
+      if (names.length > 0) return undefined;
+      return await (await import("./doctor.js")).runDoctor(context, values);
     default:
       return undefined;
   }
@@ -100,6 +106,8 @@ function parse(words: readonly string[]) {
     options: {
       "state-directory": { type: "string" },
       json: { type: "boolean", default: false },
+      nfs: { type: "string" },
+      kernel: { type: "string" },
       follow: { type: "boolean", short: "f", default: false },
       help: { type: "boolean", short: "h", default: false },
     },

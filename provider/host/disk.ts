@@ -31,7 +31,7 @@ const ENGLISH = { env: { ...process.env, LC_ALL: "C" } };
  */
 export async function makeStatefulDisk(path: string, sizeMiB: number): Promise<void> {
   const bytes = bytesOf(sizeMiB);
-  const mkfs = findProgram("mkfs.ext4", "install the package e2fsprogs");
+  const mkfs = mkfsProgram();
   const aside = `${path}.${randomBytes(6).toString("hex")}.tmp`;
   try {
     const handle = await open(aside, "wx", 0o600);
@@ -50,6 +50,15 @@ export async function makeStatefulDisk(path: string, sizeMiB: number): Promise<v
   } finally {
     await rm(aside, { force: true });
   }
+}
+
+/**
+ * The path of mkfs.ext4.
+ *
+ * @throws MicroVmError `host-unusable` when it is not installed.
+ */
+export function mkfsProgram(): string {
+  return findProgram("mkfs.ext4", "install the package e2fsprogs (needed for statefulDiskMiB)");
 }
 
 /**

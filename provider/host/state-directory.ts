@@ -3,7 +3,7 @@
 import { createHmac, randomBytes } from "node:crypto";
 import { access, constants, link, mkdir, readFile, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
-import { isAbsolute, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 
 import { MicroVmError, shown, systemCodeOf } from "../errors.js";
 import { absolute } from "./paths.js";
@@ -41,18 +41,43 @@ export async function openStateDirectory(path: string): Promise<StateDirectory> 
   absolute(path);
   try {
     await mkdir(path, { recursive: true, mode: 0o700 });
-    await assertPrivate(path);
-    await access(path, constants.R_OK | constants.W_OK | constants.X_OK);
+    await assertUsable(path);
     return { path, hostId: (await readHostId(path)) ?? (await makeHostId(path)) };
   } catch (error) {
-    if (systemCodeOf(error) === "EEXIST") {
-      throw new MicroVmError(
-        "state-directory",
-        `${path} is no folder; remove it, or set XDG_STATE_HOME to another folder`,
-        { cause: error },
-      );
-    }
+    if (systemCodeOf(error) === "EEXIST") throw noFolder(path, error);
     throw storageError(error, `use the state directory ${path}`);
+  }
+}
+
+/**
+ * Finds out whether a state directory could be opened, without making or changing anything.
+ *
+ * @returns Whether it is there.
+ * @throws MicroVmError as {@link openStateDirectory}; where it is not there, when it could not be made.
+ */
+export async function inspectStateDirectory(path: string): Promise<boolean> {
+  try {
+    if (await isThere(absolute(path))) {
+      await assertUsable(path);
+      await readHostId(path);
+      return true;
+    }
+    let parent = dirname(path);
+    while (!(await isThere(parent))) parent = dirname(parent);
+    await access(parent, constants.W_OK | constants.X_OK);
+    return false;
+  } catch (error) {
+    throw storageError(error, `use the state directory ${path}`);
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (isAbsent(error)) return false;
+    throw error;
   }
 }
 
@@ -123,8 +148,23 @@ async function readIfThere(file: string): Promise<string | undefined> {
   }
 }
 
+async function assertUsable(path: string): Promise<void> {
+  await assertPrivate(path);
+  await access(path, constants.R_OK | constants.W_OK | constants.X_OK);
+}
+
+function noFolder(path: string, cause?: unknown): MicroVmError {
+  return new MicroVmError(
+    "state-directory",
+    `${path} is no folder; remove it, or set XDG_STATE_HOME to another folder`,
+    { cause },
+  );
+}
+
 async function assertPrivate(path: string): Promise<void> {
-  const { uid, mode } = await stat(path);
+  const found = await stat(path);
+  if (!found.isDirectory()) throw noFolder(path);
+  const { uid, mode } = found;
   if (uid !== process.getuid?.()) {
     throw new MicroVmError(
       "state-directory",

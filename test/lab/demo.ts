@@ -12,7 +12,7 @@ import { Stack } from "./engine.js";
 import { makeGuestRoot } from "./guest.js";
 import { startNfsServer, whyNoNfsServer } from "./nfs.js";
 import { isOnPath } from "./programs.js";
-import { type NfsRoot, parseNfsRoot } from "./nfs-root.js";
+import { type NfsRoot, parseNfsRoot } from "../../provider/cli/nfs-root.js";
 
 const REPOSITORY = resolve(__dirname, "../..");
 const SCRATCH = join(REPOSITORY, ".lab/demo");
@@ -117,7 +117,8 @@ function configuration(kernel: string, { server, port, mountPort, path }: NfsRoo
 
 async function serve(): Promise<Served> {
   const given = process.env["MICROVM_NFS"];
-  if (given !== undefined && given !== "") return { ...parseNfsRoot(given), stop: async () => {} };
+  if (given !== undefined && given !== "")
+    return { ...parseNfsRoot(given, "MICROVM_NFS"), stop: async () => {} };
   const reason = whyNoNfsServer();
   if (reason !== undefined) {
     throw new Error(`${reason}. Name a server of your own instead: MICROVM_NFS=HOST:PORT:PATH npm run demo`);

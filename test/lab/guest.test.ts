@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeDiskImage, makeGuestRoot } from "./guest.js";
-import { parseNfsRoot } from "./nfs-root.js";
+import { parseNfsRoot } from "../../provider/cli/nfs-root.js";
 import { isOnPath } from "./programs.js";
 
 const reason = isOnPath("busybox") ? undefined : "busybox is not installed";
@@ -42,12 +42,12 @@ describe.skipIf(reason !== undefined)(
 
 describe("a person's own NFS root, MICROVM_NFS", () => {
   it("is read with and without a mount port", () => {
-    expect(parseNfsRoot("nas:2049:/exports/guest")).toEqual({
+    expect(parseNfsRoot("nas:2049:/exports/guest", "MICROVM_NFS")).toEqual({
       server: "nas",
       port: 2049,
       path: "/exports/guest",
     });
-    expect(parseNfsRoot("10.0.0.5:11111+11112:/")).toEqual({
+    expect(parseNfsRoot("10.0.0.5:11111+11112:/", "MICROVM_NFS")).toEqual({
       server: "10.0.0.5",
       port: 11111,
       mountPort: 11112,
@@ -58,7 +58,7 @@ describe("a person's own NFS root, MICROVM_NFS", () => {
   it.each(["nas", "nas:/exports", "nas:2049:exports", ":2049:/x"])(
     "refuses %s with what it expects",
     (text) => {
-      expect(() => parseNfsRoot(text)).toThrow("expected HOST:PORT:PATH");
+      expect(() => parseNfsRoot(text, "MICROVM_NFS")).toThrow("expected HOST:PORT:PATH");
     },
   );
 });

@@ -49,7 +49,7 @@ export async function findBusybox(
   const found = unfit.length === 0 ? "none was found" : unfit.join(", ");
   throw new MicroVmError(
     "host-unusable",
-    `this kernel needs an initramfs, and that needs a static busybox for ${processor}; ${found}. ` +
+    `a kernel with NFS or virtio as modules needs an initramfs, and that needs a static busybox for ${processor}; ${found}. ` +
       `Install it (Debian, Ubuntu: apt-get install busybox-static), or give an initramfs of your own`,
     { input: "kernel" },
   );
