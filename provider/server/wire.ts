@@ -19,12 +19,9 @@ export const startVmRequest = z.strictObject({
   vmName: z.string().optional().meta({ description: "Name of the VM: one DNS label" }),
   kernel: z.string().optional().meta({ description: "Path of the kernel image on the server's host" }),
   initramfs: z.string().optional().meta({ description: "Path of the initramfs on the server's host" }),
-  rootfs: z
-    .string()
-    .optional()
-    .meta({
-      description: "Path of the root file system's image on the server's host; ignored with useNfsRoot",
-    }),
+  rootfs: z.string().optional().meta({
+    description: "Path of the root file system's image on the server's host; ignored with useNfsRoot",
+  }),
   entryPoint: z.string().optional().meta({ description: "What the guest starts when it is up" }),
   snapshotId: z.string().optional().meta({ description: "Snapshot that the guest is restored from" }),
   useNfsRoot: z.boolean().optional().meta({ description: "Whether the root is mounted over NFS" }),
@@ -39,6 +36,9 @@ export const startVmRequest = z.strictObject({
   nfsOptions: z.string().optional().meta({ description: "More NFS mount options" }),
   kernelArgs: z.array(z.string()).optional().meta({ description: "More words for the kernel command line" }),
   guestAccess: z.enum(["internet", "nfs-only"]).optional().meta({ description: "What the guest can reach" }),
+  acceptStaleRoot: z.boolean().optional().meta({
+    description: "With snapshotId: whether the guest may go on writing over what happened on its root since",
+  }),
 });
 
 /** One VM, in the answers to POST, GET and the list. */
@@ -55,6 +55,15 @@ export const vm = z.object({
     .optional()
     .meta({ description: "Whether the guest has shown that it runs on the named root" }),
   cmdline: z.string().optional().meta({ description: "The kernel command line that was booted" }),
+});
+
+/** POST /v1/vms?dryRun=true (this project's own): what would be booted. */
+export const dryRunResponse = z.object({
+  vmName: z.string(),
+  cmdline: z.string().meta({ description: "The kernel command line" }),
+  disks: z
+    .array(z.object({ path: z.string(), readonly: z.literal(true).optional(), numQueues: z.int() }))
+    .meta({ description: "The guest's block devices, in its order" }),
 });
 
 /** GET /v1/vms. Arrakis' Go server answers null for no VM. */
@@ -140,3 +149,4 @@ export const errorResponse = z.object({
 
 export type StartVmRequest = z.output<typeof startVmRequest>;
 export type Vm = z.output<typeof vm>;
+export type DryRun = z.output<typeof dryRunResponse>;

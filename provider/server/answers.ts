@@ -1,0 +1,40 @@
+/** From what is known of a VM to what the API says of it. */
+
+import { tapNameOf } from "../boot/boot.js";
+import type { VmOutputs } from "../backends/backend.js";
+import type { VmRecord } from "../host/record.js";
+import type { Vm } from "./wire.js";
+
+/** What a port of the guest is for. */
+export type PortDescriptions = ReadonlyMap<number, string>;
+
+/** What is found of a VM. `creating`: a request for it is in hand. `unreachable`: it runs, and its hypervisor does not answer. */
+export type ServedState = VmOutputs["state"] | "creating" | "removing" | "unreachable";
+
+/** One VM as the API shows it. */
+export function vmOf(
+  record: VmRecord,
+  state: ServedState,
+  rootEvidence: VmOutputs["rootEvidence"],
+  descriptions: PortDescriptions,
+): Vm {
+  const { vmName, instance, boot } = record;
+  const { link, portForwards, cmdline } = boot;
+  return {
+    vmName,
+    status: state.toUpperCase(),
+    ip: link.prefixLength === undefined ? link.guestAddress : `${link.guestAddress}/${link.prefixLength}`,
+    ...(link.kind === "tap" ? { tapDeviceName: link.tap ?? tapNameOf(instance) } : {}),
+    portForwards: portForwards.map(({ hostPort, guestPort }) => {
+      const description = descriptions.get(guestPort);
+      return {
+        hostPort: String(hostPort),
+        guestPort: String(guestPort),
+        ...(description === undefined ? {} : { description }),
+      };
+    }),
+    instance,
+    rootEvidence,
+    cmdline,
+  };
+}
