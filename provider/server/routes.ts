@@ -1,21 +1,20 @@
-/** Every route of the server, in one table: what it takes, what it answers, what does it. */
+/** Every route of the server, in one table. */
 
 import { z } from "zod";
 import { version } from "../version.js";
 import { downloadFromGuest, runInGuest, uploadToGuest } from "./guest-agent.js";
-import type { Metrics } from "./metrics.js";
 import { Refusal } from "./refusal.js";
-import type { Vms } from "./vms.js";
+import { Content, type Route, route } from "./route.js";
 import {
   commandRequest,
   commandResponse,
   destroyAllResponse,
   downloadResponse,
-  dryRunResponse,
   features,
   health,
   snapshotRequest,
   snapshotResponse,
+  startVmResponse,
   startVmRequest,
   updateVmRequest,
   uploadRequest,
@@ -24,63 +23,6 @@ import {
   vmList,
   vmResponse,
 } from "./wire.js";
-
-/** What the routes work on. */
-export interface Served {
-  readonly vms: Vms;
-  readonly metrics: Metrics;
-  /** Why this host cannot run a VM now; undefined when it can. */
-  readonly unusable: () => Promise<string | undefined>;
-}
-
-/** One request, checked against the schemas of its route. */
-export interface Call<Body = unknown, Query = unknown> {
-  /** `{name}` of the path, as it came. */
-  readonly name: string;
-  readonly body: Body;
-  readonly query: Query;
-  /** For the log: a line that says that something was done, and by whom. */
-  readonly tell: (what: string) => void;
-}
-
-/** An answer that is not made from an object. */
-export class Content {
-  constructor(
-    readonly type: string,
-    readonly text: string,
-    readonly headers: Readonly<Record<string, string>> = {},
-  ) {}
-}
-
-/** One route. */
-export interface Route {
-  readonly method: "GET" | "POST" | "PATCH" | "DELETE";
-  /** Path with `{name}`, as OpenAPI writes it. */
-  readonly path: string;
-  readonly summary: string;
-  /** Schema of the JSON body; absent where none is taken. */
-  readonly body?: z.ZodType;
-  /** Schema of the query; absent where none is taken. */
-  readonly query?: z.ZodType;
-  /** Schema of the answer; absent for one that is no JSON. */
-  readonly response?: z.ZodType;
-  /** Present and true for what tells nothing of this host, so that no token is asked for. */
-  readonly open?: true;
-  /** Largest body, in bytes; the server's usual one when absent. */
-  readonly bodyLimit?: number;
-  readonly answer: (served: Served, call: Call) => Promise<unknown>;
-}
-
-/** A route whose body and query have the types of their schemas. */
-export function route<Body extends z.ZodType = z.ZodUnknown, Query extends z.ZodType = z.ZodUnknown>(
-  given: Omit<Route, "body" | "query" | "answer"> & {
-    readonly body?: Body;
-    readonly query?: Query;
-    readonly answer: (served: Served, call: Call<z.output<Body>, z.output<Query>>) => Promise<unknown>;
-  },
-): Route {
-  return given as Route;
-}
 
 const JSON_TYPE = "application/json; charset=utf-8";
 
@@ -105,6 +47,7 @@ export const routes: readonly Route[] = [
     path: "/v1/health",
     summary: "Health check endpoint",
     response: health,
+    fails: [503],
     async answer({ unusable }) {
       const why = await unusable();
       if (why !== undefined) throw new Refusal(503, why, "host-unusable");
@@ -129,7 +72,8 @@ export const routes: readonly Route[] = [
     summary: "Start a VM",
     body: startVmRequest,
     query: dryRunQuery,
-    response: z.union([vm, dryRunResponse]),
+    response: startVmResponse,
+    fails: [409, 503],
     async answer({ vms }, { body, query, tell }) {
       if (query.dryRun === "true") return await vms.plan(body);
       const made = await vms.create(body);
@@ -161,6 +105,7 @@ export const routes: readonly Route[] = [
     summary: "Update the state of a specific VM",
     body: updateVmRequest,
     response: vmResponse,
+    fails: [409, 503],
     async answer({ vms }, { name, body, tell }) {
       const message = await vms.change(name, body.status);
       tell(message);
@@ -172,6 +117,7 @@ export const routes: readonly Route[] = [
     path: "/v1/vms/{name}",
     summary: "Destroy a specific VM",
     response: vmResponse,
+    fails: [409, 503],
     async answer({ vms }, { name, tell }) {
       await vms.remove(name);
       tell(`removed the VM ${name}`);
@@ -184,6 +130,7 @@ export const routes: readonly Route[] = [
     summary: "Create a snapshot of a VM",
     body: snapshotRequest.optional(),
     response: snapshotResponse,
+    fails: [409, 503],
     async answer({ vms }, { name, body, tell }) {
       const snapshotId = await vms.snapshot(name, body?.snapshotId);
       tell(`took the snapshot ${snapshotId} of ${name}`);

@@ -8,7 +8,7 @@ import { shown } from "../errors.js";
 import { valueAt } from "../spec/validate.js";
 import { type Access, admit } from "./access.js";
 import { errorBody, Refusal, refusalOf } from "./refusal.js";
-import { type Call, Content, type Route, type Served } from "./routes.js";
+import { type Call, Content, type Route, type Served } from "./route.js";
 
 /** Bounds of what one caller can take. */
 export interface Limits {
