@@ -43,6 +43,8 @@ export interface Route {
   readonly query?: z.ZodType;
   /** Schema of the answer; absent for one that is no JSON. */
   readonly response?: z.ZodType;
+  /** Statuses of its failures beside those that all routes of its kind have, see openapi.ts. */
+  readonly fails?: readonly number[];
   /** Present and true for what tells nothing of this host, so that no token is asked for. */
   readonly open?: true;
   /** Largest body, in bytes; the server's usual one when absent. */

@@ -2,14 +2,10 @@
 
 import { z } from "zod";
 import { version } from "../version.js";
-import { downloadFromGuest, runInGuest, uploadToGuest } from "./guest-agent.js";
 import { Refusal } from "./refusal.js";
 import { Content, type Route, route } from "./route.js";
 import {
-  commandRequest,
-  commandResponse,
   destroyAllResponse,
-  downloadResponse,
   features,
   health,
   snapshotRequest,
@@ -17,8 +13,6 @@ import {
   startVmResponse,
   startVmRequest,
   updateVmRequest,
-  uploadRequest,
-  uploadResponse,
   vm,
   vmList,
   vmResponse,
@@ -32,13 +26,6 @@ const dryRunQuery = z.object({
     .optional()
     .meta({ description: "true: say what would be booted, or why not, and make nothing" }),
 });
-
-const filesQuery = z.object({
-  paths: z.string().min(1).meta({ description: "Comma-separated list of file paths to download" }),
-});
-
-/** Files come as JSON, and stand in memory. */
-const MOST_UPLOAD_BYTES = 16 * 1024 * 1024;
 
 /** Routes of the API. */
 export const routes: readonly Route[] = [
@@ -136,39 +123,6 @@ export const routes: readonly Route[] = [
       tell(`took the snapshot ${snapshotId} of ${name}`);
       return { snapshotId };
     },
-  }),
-  route({
-    method: "POST",
-    path: "/v1/vms/{name}/cmd",
-    summary: "Execute command in VM",
-    body: commandRequest,
-    response: commandResponse,
-    async answer({ vms }, { name, body, tell }) {
-      const agent = await vms.agentOf(name);
-      tell(`runs a command in ${name}`);
-      return await runInGuest(agent, body);
-    },
-  }),
-  route({
-    method: "POST",
-    path: "/v1/vms/{name}/files",
-    summary: "Upload files to VM",
-    body: uploadRequest,
-    bodyLimit: MOST_UPLOAD_BYTES,
-    response: uploadResponse,
-    async answer({ vms }, { name, body, tell }) {
-      const agent = await vms.agentOf(name);
-      tell(`writes ${body.files.length} files in ${name}`);
-      return await uploadToGuest(agent, body);
-    },
-  }),
-  route({
-    method: "GET",
-    path: "/v1/vms/{name}/files",
-    summary: "Download files from VM",
-    query: filesQuery,
-    response: downloadResponse,
-    answer: async ({ vms }, { name, query }) => await downloadFromGuest(await vms.agentOf(name), query.paths),
   }),
   route({
     method: "GET",

@@ -66,6 +66,12 @@ export const dryRunResponse = z.object({
     .meta({ description: "The guest's block devices, in its order" }),
 });
 
+/** POST /v1/vms: the VM, or with dryRun what is known of it before. */
+export const startVmResponse = vm.partial().extend({
+  vmName: vm.shape.vmName,
+  disks: dryRunResponse.shape.disks.optional(),
+});
+
 /** GET /v1/vms. Arrakis' Go server answers null for no VM. */
 export const vmList = z.object({ vms: z.array(vm).nullish() });
 
