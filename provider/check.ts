@@ -3,15 +3,16 @@
 import type { AnyBackend } from "./backends/backend.js";
 import { bootConfiguration, type BootConfiguration } from "./boot/boot.js";
 import { isThisHost, linkOf, seenFromGuest } from "./boot/network.js";
+import { bootsOf, type CheckResult, isCertain, resourceName, resultOf } from "./check-result.js";
 import { claimOf } from "./console/evidence.js";
-import { type ErrorCode, MicroVmError, withCode } from "./errors.js";
+import { MicroVmError } from "./errors.js";
 import { type Notice, printOnce } from "./notice.js";
 import { noticeText } from "./notices.js";
 import { observedInput, stateDirectoryOf } from "./observed.js";
 import type { Values } from "./plan/fields.js";
-import { createFirstFailures, plan, type Plan } from "./plan/plan.js";
+import { createFirstFailures, plan } from "./plan/plan.js";
 import { type FactValues, gatherFacts } from "./preflight/facts.js";
-import { type Boots, judge } from "./preflight/finding.js";
+import { judge } from "./preflight/finding.js";
 import { leftOut, preflight } from "./preflight/preflight.js";
 import { specOf, type SpecResult } from "./spec/check.js";
 import { factsOf, type CheckedInputs } from "./spec/checked.js";
@@ -20,25 +21,13 @@ import type { InputName } from "./spec/schema.js";
 import type { Spec } from "./spec/spec.js";
 import { holdsUnknown, UNKNOWN, type Failure } from "./spec/validate.js";
 
-/** A failure as the engine takes it. */
-export interface CheckFailure {
-  readonly property: string;
-  readonly reason: string;
-  /** For others than the engine, which leaves it out. */
-  readonly code?: ErrorCode;
-}
+export type { CheckFailure, CheckResult } from "./check-result.js";
 
 /** Where a check is made, when that is not a provider process of the engine. */
 export interface CheckPlace {
   /** Absolute path of the state directory of new VMs; this user's own by default. */
   readonly stateDirectory?: string;
   readonly notice?: Notice;
-}
-
-/** What check tells the engine. */
-export interface CheckResult {
-  readonly inputs: Values;
-  readonly failures: CheckFailure[];
 }
 
 /**
@@ -118,13 +107,7 @@ export async function checkInputs(
   }
   notices.push(...bootNotices(vm, olds, inputs));
   notices.forEach((line) => notice(withoutSecrets(line, news, secretInputs)));
-  return {
-    // In an up, the engine takes no unknown value and would tell of that instead of the failures.
-    inputs: failures.length === 0 ? inputs : known(inputs),
-    failures: failures.map(({ text, ...failure }) =>
-      checkFailure({ ...failure, text: withoutSecrets(text, news, secretInputs) }, secretInputs),
-    ),
-  };
+  return resultOf(inputs, failures, { news, secretInputs });
 }
 
 /** Whether the VM that is new, or made anew, can be what its snapshot holds. */
@@ -142,15 +125,6 @@ async function snapshotFailures(
     notices.push(noticeText("restores-snapshot", { vm, snapshot: snapshotId }));
   }
   return found.failures;
-}
-
-function known(inputs: Values): Values {
-  return Object.fromEntries(Object.entries(inputs).filter(([, value]) => !holdsUnknown(value)));
-}
-
-/** The last part of a URN: what the program calls the resource. */
-function resourceName(urn: string): string {
-  return urn.split("::").at(-1) ?? urn;
 }
 
 /**
@@ -198,20 +172,6 @@ function bootOf(
   }
 }
 
-/** Whether the up would start a guest: a new VM, a replaced one, or one that has stopped. */
-function bootsOf(planned: Plan | undefined, inputs: Values): Boots {
-  const { powerState, observed } = inputs;
-  if (powerState === "stopped") return "no";
-  const isSure = planned === undefined || isCertain(planned, inputs) || observed === "stopped";
-  if (isSure) return powerState === UNKNOWN ? "maybe" : "yes";
-  return planned.action === "replace" ? "maybe" : "no";
-}
-
-/** Whether the VM is replaced whatever the inputs that are not known yet turn out to be. */
-function isCertain({ changes }: Plan, inputs: Values): boolean {
-  return changes.some(({ field, policy }) => policy === "replace" && !holdsUnknown(inputs[field]));
-}
-
 /** What a person should read before a boot: the whole command line, which the engine cuts at 150 characters. */
 function bootNotices(vm: string, olds: Values, inputs: Values): string[] {
   const { cmdline, nfsServer, nfsServerAddress } = inputs;
@@ -223,15 +183,4 @@ function bootNotices(vm: string, olds: Values, inputs: Values): string[] {
   if (link.nfsOnly === true) notices.unshift(noticeText("server-alone", { vm, ...server }));
   else if (isThisHost(nfsServerAddress)) notices.unshift(noticeText("server-is-this-host", server));
   return notices;
-}
-
-function checkFailure(failure: Failure, secret: ReadonlySet<string>): CheckFailure {
-  const { input, text, code = "invalid-input" } = failure;
-  const property = input.split(".")[0] ?? input;
-  // The engine prints the property's value beside the reason, a secret's in clear.
-  return {
-    property: secret.has(property) ? "" : property,
-    reason: withCode(`${input}: ${text}`, code),
-    code,
-  };
 }

@@ -15,7 +15,8 @@ import type {
   OnThisHost,
 } from "./backends/backend.js";
 import { atBorder } from "./border.js";
-import { checkInputs, type CheckResult } from "./check.js";
+import type { CheckResult } from "./check-result.js";
+import { checkInputs } from "./check.js";
 import { watchEngine, whileEngineLives } from "./engine.js";
 import { confirm } from "./host/confirm.js";
 import { printNotice } from "./notice.js";

@@ -9,7 +9,7 @@
 import { randomBytes } from "node:crypto";
 import type { LocalBackend, VmReference } from "./backends/backend.js";
 import { atBorder } from "./border.js";
-import type { CheckFailure, CheckResult } from "./check.js";
+import type { CheckFailure, CheckResult } from "./check-result.js";
 import { watchEngine, whileEngineLives } from "./engine.js";
 import { MicroVmError, messageOf, withCode } from "./errors.js";
 import { confirmSnapshot } from "./host/confirm-snapshot.js";

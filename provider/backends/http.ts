@@ -1,9 +1,13 @@
-/** A client of one HTTP server that speaks JSON, at a unix socket or a URL. Nothing is tried twice. */
+/**
+ * A client of one HTTP server that speaks JSON, at a unix socket or a URL. Nothing is sent twice, unless a request says so.
+ */
 
-import type { Client } from "undici";
+import { setTimeout as delay } from "node:timers/promises";
+
+import type { Pool } from "undici";
 import { z } from "zod";
 
-import { MicroVmError, messageOf, shown } from "../errors.js";
+import { type ErrorCode, MicroVmError, messageOf, shown } from "../errors.js";
 
 /** Where the server is. */
 export interface HttpPlace {
@@ -13,6 +17,14 @@ export interface HttpPlace {
   readonly socketPath?: string;
   /** Scheme, host and port: `http://localhost`. */
   readonly origin: string;
+  /** Code of its errors; `vmm-failed` unless given. */
+  readonly code?: ErrorCode;
+  /** Sent as `Authorization: Bearer` (RFC 6750), and never shown. */
+  readonly token?: string;
+  /** Certificates in PEM form that the server's may be signed by, instead of Node's own. */
+  readonly ca?: string;
+  /** Requests that may be under way at a time; 1 unless given. */
+  readonly connections?: number;
 }
 
 /** One request. */
@@ -26,6 +38,10 @@ export interface HttpRequest<T> {
   readonly answer: z.ZodType<T>;
   /** How long it may take from the connection to the last byte, in seconds. */
   readonly timeoutSeconds: number;
+  /** Ends it early. */
+  readonly signal?: AbortSignal;
+  /** How many times it is sent again when no answer came; 0 unless given. Only for what changes nothing. */
+  readonly repeats?: number;
 }
 
 /** An answer with another status than 2xx; the `cause` of the error that is thrown. */
@@ -44,52 +60,41 @@ export class HttpStatusError extends Error {
   }
 }
 
+/** How long after a try without an answer the next one comes. */
+const REPEAT_MILLISECONDS = 200;
+
 /** Longest answer that is read, in bytes. */
 const MOST_BYTES = 4 * 1024 * 1024;
 const SHOWN_CHARACTERS = 500;
 
-/** One connection, kept between requests. */
+/** Connections that are kept between requests. */
 export class HttpClient {
   private constructor(
-    readonly client: Client,
+    readonly pool: Pool,
     readonly place: HttpPlace,
   ) {}
 
   /** Loads the HTTP library and makes a client; nothing is sent before the first request. */
   static async open(place: HttpPlace): Promise<HttpClient> {
-    const { Client } = await import("undici");
-    const { origin, socketPath } = place;
+    const { Pool } = await import("undici");
+    const { origin, socketPath, ca, connections = 1 } = place;
     // How long an answer may take, each request says.
     const timeouts = { headersTimeout: 0, bodyTimeout: 0 };
-    return new HttpClient(new Client(origin, { socketPath, maxResponseSize: MOST_BYTES, ...timeouts }), place);
+    const certificates = ca === undefined ? {} : { connect: { ca, socketPath } };
+    const options = { connections, socketPath, maxResponseSize: MOST_BYTES, ...timeouts, ...certificates };
+    return new HttpClient(new Pool(origin, options), place);
   }
 
   /**
    * Sends a request and reads its answer.
    *
-   * @throws MicroVmError `vmm-failed`: nobody answers (its `cause` is the system's error), not within the time, with another status than
+   * @throws MicroVmError `vmm-failed` (or the place's code): nobody answers (its `cause` is the system's error), not within the time, with another status than
    * 2xx (its `cause` is an {@link HttpStatusError}), or with something else than `answer` (the text shows what).
    */
-  async send<T>({ method, path, body, answer, timeoutSeconds }: HttpRequest<T>): Promise<T> {
+  async send<T>(request: HttpRequest<T>): Promise<T> {
+    const { method, path, answer, repeats = 0 } = request;
     const what = `${method} ${path}`;
-    const signal = AbortSignal.timeout(timeoutSeconds * 1000);
-    let status: number;
-    let text: string;
-    try {
-      const response = await this.client.request({
-        method,
-        path,
-        signal,
-        ...(body === undefined
-          ? {}
-          : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
-      });
-      status = response.statusCode;
-      text = await response.body.text();
-    } catch (error) {
-      const why = signal.aborted ? `no answer within ${timeoutSeconds} s` : messageOf(error);
-      throw this.#error(`${what}: ${why}`, error);
-    }
+    const { status, text } = await this.#answer(what, request, repeats);
     if (status < 200 || status > 299) {
       throw this.#error(
         `${what} was answered with ${wordsOf(text)} (status ${status})`,
@@ -102,7 +107,37 @@ export class HttpClient {
   /** Ends the connection; the server goes on. */
   close(): void {
     // A request that is under way is told of by its own error.
-    void this.client.destroy();
+    void this.pool.destroy();
+  }
+
+  async #answer<T>(
+    what: string,
+    request: HttpRequest<T>,
+    repeats: number,
+  ): Promise<{ status: number; text: string }> {
+    const { method, path, body, timeoutSeconds, signal: ended } = request;
+    const { token } = this.place;
+    const inTime = AbortSignal.timeout(timeoutSeconds * 1000);
+    try {
+      const { statusCode: status, body: content } = await this.pool.request({
+        method,
+        path,
+        signal: ended === undefined ? inTime : AbortSignal.any([inTime, ended]),
+        headers: {
+          ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+        },
+        body: body === undefined ? null : JSON.stringify(body),
+      });
+      return { status, text: await content.text() };
+    } catch (error) {
+      if (repeats > 0 && !inTime.aborted && ended?.aborted !== true) {
+        await delay(REPEAT_MILLISECONDS);
+        return await this.#answer(what, request, repeats - 1);
+      }
+      const why = inTime.aborted ? `no answer within ${timeoutSeconds} s` : messageOf(error);
+      throw this.#error(`${what}: ${why}`, error);
+    }
   }
 
   #parsed<T>(what: string, answer: z.ZodType<T>, text: string): T {
@@ -121,16 +156,25 @@ export class HttpClient {
   }
 
   #error(why: string, cause: unknown): MicroVmError {
-    const { server, socketPath, origin } = this.place;
-    return new MicroVmError("vmm-failed", `${server} at ${socketPath ?? origin}: ${why}`, { cause });
+    const { server, socketPath, origin, code = "vmm-failed" } = this.place;
+    return new MicroVmError(code, `${server} at ${socketPath ?? origin}: ${why}`, { cause });
   }
 }
 
-/** A list of texts is a chain of causes, outermost first (Cloud Hypervisor). */
-function wordsOf(text: string): string {
+/** A list of texts is a chain of causes, outermost first (Cloud Hypervisor); Arrakis has one message. */
+const refusal = z.union([
+  z
+    .array(z.string())
+    .min(1)
+    .transform((causes) => causes.join(": ")),
+  z.object({ error: z.object({ message: z.string() }) }).transform(({ error }) => error.message),
+]);
+
+/** The server's own words in an answer that is no 2xx. */
+export function wordsOf(text: string): string {
   try {
-    const content = z.array(z.string()).min(1).safeParse(JSON.parse(text));
-    if (content.success) return short(content.data.join(": "));
+    const content = refusal.safeParse(JSON.parse(text));
+    if (content.success) return short(content.data);
   } catch {
     // no JSON: shown as it is
   }
