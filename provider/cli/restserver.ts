@@ -9,8 +9,8 @@ import { MicroVmError, messageOf, systemCodeOf, withCode } from "../errors.js";
 import { defaultStateDirectory, openStateDirectory } from "../host/state-directory.js";
 import { hostFindings } from "../preflight/host-findings.js";
 import { isLoopback, readToken } from "../server/access.js";
+import { allRoutes } from "../server/all-routes.js";
 import { Metrics } from "../server/metrics.js";
-import { routes } from "../server/routes.js";
 import { readServerConfig, type ServerConfig } from "../server/server-config.js";
 import { buildServer } from "../server/server.js";
 import { Vms } from "../server/vms.js";
@@ -24,6 +24,7 @@ Options:
   --port PORT           instead of the file's port; 0 takes a free one
   --state-dir DIR       where the VMs are kept, instead of the file's state_dir
   --allowed-host NAME   a name by which callers may call this server; may be given again
+  --shutdown-timeout S  how many seconds a guest may take to power off before it is forced (10)
   --insecure            listen at an address of the network without a token
   -h, --help            print this
 `;
@@ -32,12 +33,13 @@ Options:
 const GRACE_SECONDS = 30;
 
 /** Options of the command line. */
-interface Options {
+export interface Options {
   readonly config: string;
   readonly host?: string;
   readonly port?: number;
   readonly stateDirectory?: string;
   readonly allowedHosts: readonly string[];
+  readonly shutdownTimeoutSeconds: number;
   readonly insecure: boolean;
 }
 
@@ -67,12 +69,14 @@ export async function serve(options: Options, log: { write(line: string): void }
   const stopped = new AbortController();
   const metrics = new Metrics();
   const work = { signal: stopped.signal, notice: (line: string) => app.log.info(line) };
-  const vms = new Vms({ config, backend, stateDirectory: state.path }, metrics, work);
+  const { shutdownTimeoutSeconds } = options;
+  const workshop = { config, backend, stateDirectory: state.path, shutdownTimeoutSeconds };
+  const vms = new Vms(workshop, metrics, work);
   const unusable = async (): Promise<string | undefined> =>
     (await hostFindings(backend, config.memoryMiB, undefined)).find(({ certain }) => certain)?.text;
   const app: FastifyInstance = buildServer({
     served: { vms, metrics, unusable },
-    routes,
+    routes: allRoutes,
     access: { token, hostNames: [host, ...options.allowedHosts].map((name) => name.toLowerCase()) },
     tls: config.tls === undefined ? undefined : await readTls(config.tls),
     log,
@@ -189,6 +193,7 @@ function parse(words: readonly string[]): Options | undefined {
       port: { type: "string" },
       "state-dir": { type: "string" },
       "allowed-host": { type: "string", multiple: true, default: [] },
+      "shutdown-timeout": { type: "string", default: String(defaults.shutdownTimeoutSeconds) },
       insecure: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
     },
@@ -196,17 +201,20 @@ function parse(words: readonly string[]): Options | undefined {
   const { config, host, port, insecure } = values;
   if (values.help) return undefined;
   if (config === undefined) throw new Error("expected --config FILE");
-  if (port !== undefined && !(/^[0-9]{1,5}$/.test(port) && Number(port) <= 65_535)) {
-    throw new Error(`--port: expected an integer from 0 to 65535, got ${port}`);
-  }
   return {
     config,
     host,
-    port: port === undefined ? undefined : Number(port),
+    port: port === undefined ? undefined : integerIn("--port", port, 65_535),
     stateDirectory: values["state-dir"],
     allowedHosts: values["allowed-host"],
+    shutdownTimeoutSeconds: integerIn("--shutdown-timeout", values["shutdown-timeout"], 3600),
     insecure,
   };
+}
+
+function integerIn(option: string, text: string, most: number): number {
+  if (/^[0-9]{1,5}$/.test(text) && Number(text) <= most) return Number(text);
+  throw new Error(`${option}: expected an integer from 0 to ${most}, got ${text}`);
 }
 
 async function run(): Promise<void> {
