@@ -36,6 +36,10 @@ export const errorKinds = {
     cause: "The kernel lacks what this boot needs, or no initramfs can be made for it.",
     remedy: "Use a kernel with the options that the message lists, or install what it names.",
   },
+  "kernel-build": {
+    cause: "`microvm kernel build` could not build a kernel from this source.",
+    remedy: "See the lines that the message carries; leave out your own fragment, or give another source.",
+  },
   "host-unusable": {
     cause: "This host lacks a program, a right or a device that the VM needs.",
     remedy: "Install or allow what the message names.",

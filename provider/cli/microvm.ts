@@ -12,14 +12,20 @@ const USAGE = `Usage: microvm COMMAND [OPTIONS]
   rm NAME...         power VMs off and remove them, whoever they belong to
   forget NAME...     give VMs up without ending them, so that Pulumi takes them as gone
   kernel check FILE  say what a kernel image can boot; status 1 when that is no NFS root
+  kernel build       build a kernel that boots an NFS root on every back end, and print its path
   doctor             say what this host can run, and what stands in the way; status 1 when something fails
 
 Options:
   --state-directory DIR   where the VMs are (default: $XDG_STATE_HOME/pulumi-microvm,
                           else ~/.local/state/pulumi-microvm)
-  --json                  ps, kernel check, doctor: print JSON
+  --json                  ps, kernel check, kernel build, doctor: print JSON
   --nfs HOST:PORT:PATH    doctor: look at this NFS root, too (HOST:PORT+MOUNTPORT:PATH where mountd is elsewhere)
   --kernel FILE           doctor: look at this kernel, too
+  --source FILE|DIR       kernel build: a tarball or folder of Linux (default: the distribution's package linux-source)
+  --output DIR            kernel build: where bzImage and config-RELEASE go (default: $XDG_CACHE_HOME/pulumi-microvm/kernel,
+                          else ~/.cache/pulumi-microvm/kernel)
+  --config FILE           kernel build: a configuration fragment that is laid over ours; may be given again
+  --jobs N                kernel build: compilers at a time (default: one for each processor)
   -f, --follow            console: print what comes, too
   -h, --help              print this
 `;
@@ -74,7 +80,7 @@ async function runCommand(
   names: readonly string[],
   values: ReturnType<typeof parse>["values"],
 ): Promise<number | undefined> {
-  const [first, second] = names;
+  const [first] = names;
   switch (command ?? "") {
     case "ps":
       if (names.length > 0) return undefined;
@@ -89,14 +95,26 @@ async function runCommand(
       if (names.length === 0) return undefined;
       return await (await import("./vms.js")).forgetVms(context, names);
     case "kernel":
-      if (first !== "check" || second === undefined || names.length > 2) return undefined;
-      return await (await import("./kernel.js")).checkKernel(context, second, values.json);
+      return await runKernelCommand(context, names, values);
     case "doctor":
       if (names.length > 0) return undefined;
       return await (await import("./doctor.js")).runDoctor(context, values);
     default:
       return undefined;
   }
+}
+
+async function runKernelCommand(
+  context: CommandContext,
+  [command, file, ...rest]: readonly string[],
+  values: ReturnType<typeof parse>["values"],
+): Promise<number | undefined> {
+  const { checkKernel, makeKernel } = await import("./kernel.js");
+  if (command === "check" && file !== undefined && rest.length === 0) {
+    return await checkKernel(context, file, values.json);
+  }
+  if (command === "build" && file === undefined) return await makeKernel(context, values);
+  return undefined;
 }
 
 function parse(words: readonly string[]) {
@@ -108,6 +126,10 @@ function parse(words: readonly string[]) {
       json: { type: "boolean", default: false },
       nfs: { type: "string" },
       kernel: { type: "string" },
+      source: { type: "string" },
+      output: { type: "string" },
+      config: { type: "string", multiple: true },
+      jobs: { type: "string" },
       follow: { type: "boolean", short: "f", default: false },
       help: { type: "boolean", short: "h", default: false },
     },

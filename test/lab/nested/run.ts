@@ -7,7 +7,7 @@
  *   … --minutes 60                                    time bound
  *
  * Environment: CLOUD_HYPERVISOR (the program; else `cloud-hypervisor` on PATH), MICROVM_LAB_NFS_KERNEL (the guest's kernel; else
- * the one that test/lab/kernel/build has left in the lab's cache, if it is not too old, else the stock one, which takes longer),
+ * the one that `CI=1 npm test` has left in the lab's cache, if it is not too old, else the stock one, which takes longer),
  * MICROVM_LAB_KERNEL (the machine's own kernel).
  * What the machine leaves in its /out is in .lab/nested/out afterwards.
  */
