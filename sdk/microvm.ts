@@ -25,6 +25,11 @@ export interface CloudHypervisorBackendArgs {
   type: "cloud-hypervisor";
   /** Absolute path of the program. Default: `$CLOUD_HYPERVISOR`, else `cloud-hypervisor` on PATH. */
   binary?: pulumi.Input<string>;
+  /**
+   * Absolute path of the API socket of a Cloud Hypervisor that somebody else has started, as root or this user, and keeps running: the
+   * VM is put into it, its process and its network stay its owner's. Needs `network.tap`. Default: one is started for the VM.
+   */
+  apiSocket?: pulumi.Input<string>;
 }
 
 /** The network of a VM on Cloud Hypervisor. */

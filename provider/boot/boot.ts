@@ -63,6 +63,8 @@ export interface TapLink extends LinkAddresses {
   readonly bridge: string;
   /** An existing tap, used and left as it is; absent for one of our own, named by {@link tapNameOf}. */
   readonly tap?: string;
+  /** Present and true when the network is somebody else's as a whole: the tap is used, and neither links nor rules are made. */
+  readonly asIs?: true;
   /** Hardware address of the guest's interface: `02:11:22:33:44:55`. */
   readonly mac: string;
 }

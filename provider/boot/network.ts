@@ -58,7 +58,7 @@ export function linkOf(values: Readonly<Record<string, unknown>>): GuestLink | u
   return guestLink({
     vmName: String(vmName),
     ip: String(ip),
-    backend: { type },
+    backend: { type, apiSocket: fieldOf(backend, "apiSocket") },
     network,
     guestAccess,
   } as LinkSpec);

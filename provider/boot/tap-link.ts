@@ -77,7 +77,9 @@ export function subnetOf({ hostAddress, prefixLength }: HostPlace): string {
  *
  * @throws Error when the network is none, which the rules of the spec have refused before.
  */
-export function tapLink(spec: Pick<Spec, "vmName" | "ip" | "network" | "guestAccess">): TapLink {
+export function tapLink(
+  spec: Pick<Spec, "vmName" | "ip" | "network" | "guestAccess"> & Partial<Pick<Spec, "backend">>,
+): TapLink {
   const network = tapNetworkOf(spec.network);
   if (network === undefined) throw new Error(`not a network: ${String(spec.network?.subnet)}`);
   const { bridge, tap, hostAddress, prefixLength } = network;
@@ -86,6 +88,7 @@ export function tapLink(spec: Pick<Spec, "vmName" | "ip" | "network" | "guestAcc
     kind: "tap",
     bridge,
     ...(tap === undefined ? {} : { tap }),
+    ...(isAttached(spec.backend) ? { asIs: true } : {}),
     mac: macOf(hash),
     guestAddress: isIPv4(spec.ip) ? spec.ip : computedAddress(hash, network),
     gatewayAddress: hostAddress,
@@ -93,6 +96,11 @@ export function tapLink(spec: Pick<Spec, "vmName" | "ip" | "network" | "guestAcc
     nameServers: [],
     ...(spec.guestAccess === "nfs-only" ? { nfsOnly: true } : {}),
   };
+}
+
+/** Into a VMM of somebody else's, whose network is theirs as well. */
+function isAttached(backend: Spec["backend"] | undefined): boolean {
+  return backend?.type === "cloud-hypervisor" && backend.apiSocket !== undefined;
 }
 
 /** The first byte says unicast and locally administered (IEEE 802, section 8.2.2: bit 0 clear, bit 1 set). */

@@ -25,6 +25,8 @@ import { isAbsent, isOccupied, storageError, syncDirectory, writeNewFile } from 
 export interface ClaimOptions {
   /** How long a live creator of the same resource may take to end or undo, in seconds; 15 by default. */
   readonly waitSeconds?: number;
+  /** Ends the guest of a VM that is reclaimed, where that takes more than to end its process: it may be in a VMM of somebody else's. */
+  readonly endGuest?: (lost: VmRecord) => Promise<void>;
 }
 
 const POLL_MILLISECONDS = 50;
@@ -61,7 +63,7 @@ export async function claimName(
     let waitsFor: string | undefined;
     throwIfAborted(work);
     while (!(await moved(prepared, directory))) {
-      const other = await makeWay(stateDirectory, record, work);
+      const other = await makeWay(stateDirectory, record, work, options);
       if (other !== undefined) {
         if (performance.now() >= deadline) throw inProgress(other);
         if (waitsFor !== other.instance)
@@ -111,7 +113,12 @@ async function moved(prepared: string, directory: string): Promise<boolean> {
  *
  * @returns The record to wait for; undefined when it is worth another try at once.
  */
-async function makeWay(stateDirectory: string, record: VmRecord, work: Work): Promise<VmRecord | undefined> {
+async function makeWay(
+  stateDirectory: string,
+  record: VmRecord,
+  work: Work,
+  options: ClaimOptions,
+): Promise<VmRecord | undefined> {
   const present = await readRecord(stateDirectory, record.vmName);
   if (present === undefined) {
     await assertNoStray(vmDirectory(stateDirectory, record.vmName));
@@ -124,7 +131,7 @@ async function makeWay(stateDirectory: string, record: VmRecord, work: Work): Pr
     throw nameTaken(present, record.owner);
   }
   if (isAlive(present.creator)) return present;
-  await reclaim(stateDirectory, present, work);
+  await reclaim(stateDirectory, present, work, options);
   return undefined;
 }
 
@@ -142,14 +149,20 @@ async function assertNoStray(directory: string): Promise<void> {
 }
 
 /** The VM of a create that was killed: nobody but us can know of it. */
-async function reclaim(stateDirectory: string, lost: VmRecord, work: Work): Promise<void> {
+async function reclaim(
+  stateDirectory: string,
+  lost: VmRecord,
+  work: Work,
+  { endGuest }: ClaimOptions,
+): Promise<void> {
   const recorded = lost.vmm === undefined || !isAlive(lost.vmm) ? [] : [lost.vmm];
   // Its creator may have been killed between the start of the VMM and the record of it.
   const found = recorded.length > 0 ? recorded : findByArgument(lost.controlSocket);
   for (const vmm of found) await endProcess(vmm, GRACE_SECONDS);
+  await endGuest?.(lost);
   // Before the record is out of the way: whoever is killed here leaves it to the next claim.
   await removeSockets(lost.controlSocket);
-  await detachNetwork(lost.instance);
+  await detachNetwork(lost.instance, lost.boot.link);
   await releaseLeases(lost.instance);
   const folder = await moveToLost(stateDirectory, lost.vmName, lost.instance);
   if (folder === undefined) return; // another claim of the same resource was faster

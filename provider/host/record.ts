@@ -98,6 +98,7 @@ export const bootConfiguration: z.ZodType<BootConfiguration> = z.looseObject({
       kind: z.literal("tap"),
       bridge: z.string(),
       tap: z.string().optional(),
+      asIs: z.literal(true).optional(),
       mac: z.string(),
       ...linkAddresses,
     }),

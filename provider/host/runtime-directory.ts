@@ -84,6 +84,11 @@ export function socketPaths(controlSocket: string): SocketPaths {
   };
 }
 
+/** The instance that has a vsock at this path; undefined where none of ours has. */
+export function instanceOfVsock(path: string): string | undefined {
+  return /\/([0-9a-f]{16})\.vs\/s$/.exec(path)?.[1];
+}
+
 /** Removes the sockets of a VMM that has ended. Idempotent; a record that names another kind of file removes nothing. */
 export async function removeSockets(controlSocket: string): Promise<void> {
   const { control, lock, vsockDirectory, vsock } = socketPaths(controlSocket);

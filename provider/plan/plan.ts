@@ -2,7 +2,7 @@
 
 import { posix } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import type { BackendOptions } from "../backends/backend.js";
+import type { BackendOptions, CloudHypervisorBackend } from "../backends/backend.js";
 import { MEMORY_BLOCK_MIB, type PortForward } from "../boot/boot.js";
 import { isBehind, linkOf, takeSamePort } from "../boot/network.js";
 import { noticeText } from "../notices.js";
@@ -174,6 +174,9 @@ export function createFirstFailures(olds: Values, news: Values): Failure[] {
     if (oldLink.tap !== undefined && oldLink.tap === newLink.tap) {
       refuse("network", `both are on the tap ${newLink.tap}`);
     }
+    const socket = apiSocketOf(news);
+    if (socket !== undefined && socket === apiSocketOf(olds))
+      refuse("backend", `both are in the VMM at ${socket}`);
   }
   const taken = forwardsOf(olds);
   for (const forward of forwardsOf(news)) {
@@ -181,6 +184,11 @@ export function createFirstFailures(olds: Values, news: Values): Failure[] {
     refuse("portForwards", `both use host port ${forward.hostPort}/${forward.protocol}`);
   }
   return failures;
+}
+
+function apiSocketOf({ backend }: Values): string | undefined {
+  const socket = (backend as CloudHypervisorBackend | undefined)?.apiSocket;
+  return typeof socket === "string" ? socket : undefined;
 }
 
 function forwardsOf(values: Values): readonly PortForward[] {

@@ -18,18 +18,15 @@ let seenAt = -Infinity;
  * Looks at the hypervisor, the accelerator and the memory of this host.
  *
  * @param memoryMiB Memory of the guest; absent while it is not known.
+ * @param vmName Name of the VM; absent while it is not known.
  */
 export async function hostFindings(
   backend: LocalBackend,
   memoryMiB: number | undefined,
+  vmName?: string,
 ): Promise<readonly Finding[]> {
   if (performance.now() - seenAt >= FRESH_MILLISECONDS) forgetHost();
-  const key = JSON.stringify(backend);
-  let found = backends.get(key);
-  if (found === undefined) {
-    found = backendFindings(backend);
-    backends.set(key, found);
-  }
+  const found = vmmFindings(backend, vmName);
   memory ??= hostMemory();
   const [ofBackend, host] = await Promise.all([found, memory]);
   const ofMemory = memoryMiB === undefined || host === undefined ? undefined : memoryFinding(memoryMiB, host);
@@ -41,6 +38,17 @@ export function forgetHost(): void {
   backends.clear();
   memory = undefined;
   seenAt = performance.now();
+}
+
+async function vmmFindings(backend: LocalBackend, vmName: string | undefined): Promise<readonly Finding[]> {
+  if (backend.type === "cloud-hypervisor" && backend.apiSocket !== undefined) {
+    const { attachedFindings } = await import("./attached.js");
+    return await attachedFindings(backend.apiSocket, vmName);
+  }
+  const key = JSON.stringify(backend);
+  const found = backends.get(key) ?? backendFindings(backend);
+  backends.set(key, found);
+  return await found;
 }
 
 async function backendFindings(backend: LocalBackend): Promise<readonly Finding[]> {

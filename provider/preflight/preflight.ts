@@ -40,7 +40,7 @@ export async function preflight(request: PreflightRequest): Promise<readonly Fin
     place === undefined || link === undefined ? [] : exportFindings(place, guest, link),
     mayBoot && link?.kind === "tap" ? networkFindings(tapNeeds(request, link, place)) : [],
     mayBoot && (backend?.type === "qemu" || backend?.type === "cloud-hypervisor")
-      ? hostFindings(backend, known(request, "memoryMiB"))
+      ? hostFindings(backend, known(request, "memoryMiB"), known(request, "vmName"))
       : [],
   ]);
   return found.flat().filter((finding) => finding !== undefined);

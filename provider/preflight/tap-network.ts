@@ -55,6 +55,7 @@ export async function tapFindings(needs: TapNeeds): Promise<readonly Finding[]> 
   const { link, portForwards } = needs;
   try {
     networkProgram("ip");
+    if (link.asIs === true) return await asIsFindings(link);
     assertMayAdminister();
     assertTapDevice();
     if (portForwards.length > 0 || link.nfsOnly === true) networkProgram("nft");
@@ -67,6 +68,13 @@ export async function tapFindings(needs: TapNeeds): Promise<readonly Finding[]> 
   } catch (error) {
     return [toFinding(error)];
   }
+}
+
+/** Of a network that is used as it is, all else is its owner's. */
+async function asIsFindings(link: TapLink): Promise<readonly Finding[]> {
+  const all = await seenInterfaces();
+  const unfit = findingOf(() => assertFits(link, all));
+  return unfit === undefined ? [] : [unfit];
 }
 
 function findingOf(look: () => void): Finding | undefined {

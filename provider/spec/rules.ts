@@ -155,7 +155,7 @@ function portForwardFailures({ portForwards }: InputValues): Failure[] {
   });
 }
 
-type Refusal = readonly [input: InputName | "backend.apiSocket", given: boolean, reason: string];
+type Refusal = readonly [input: InputName | "backend.binary", given: boolean, reason: string];
 
 function backendFailures({ values, unknown }: KnownValues): Failure[] {
   const { backend } = values;
@@ -166,7 +166,7 @@ function backendFailures({ values, unknown }: KnownValues): Failure[] {
       return [...refusals(qemuRefusals(values)), ...userNetworkFailures(values)];
     case "cloud-hypervisor":
       return [
-        ...refusals(cloudHypervisorRefusals(values)),
+        ...attachedFailures({ values, unknown }),
         ...roomFailures(values),
         ...staleRootFailures(values, unknown),
         ...tapNetworkFailures(values, unknown),
@@ -190,15 +190,20 @@ function refusals(rows: readonly Refusal[]): Failure[] {
   );
 }
 
-function cloudHypervisorRefusals({ backend }: InputValues): readonly Refusal[] {
-  const attached = backend?.type === "cloud-hypervisor" && backend.apiSocket !== undefined;
-  return [
-    [
-      "backend.apiSocket",
-      attached,
-      "this release starts Cloud Hypervisor itself, and does not attach to a running one",
-    ],
+/** Into a VMM that somebody else keeps running: its process and its network are theirs. */
+function attachedFailures({ values, unknown }: KnownValues): Failure[] {
+  const { backend, network, portForwards = [], guestAccess, snapshotId } = values;
+  if (backend?.type !== "cloud-hypervisor" || backend.apiSocket === undefined) return [];
+  const theirs = "the network of a VMM at backend.apiSocket is its owner's";
+  const rows: readonly Refusal[] = [
+    ["backend.binary", backend.binary !== undefined, "the VMM at backend.apiSocket runs already"],
+    ["portForwards", portForwards.length > 0, `${theirs}, and no rules are made in it`],
+    ["guestAccess", guestAccess === "nfs-only", `${theirs}, and no rules are made in it`],
+    ["snapshotId", snapshotId !== undefined, "a VMM at backend.apiSocket restores no snapshots"],
   ];
+  const text = `expected the name of an existing tap (${theirs}, and no tap is made in it), got nothing`;
+  const hasTap = unknown.has("network") || network?.tap !== undefined;
+  return [...refusals(rows), ...(hasTap ? [] : [{ input: "network.tap", text }])];
 }
 
 /** A VM grows up to its maximum, so it cannot begin above it. */

@@ -120,8 +120,12 @@ const qemu = z.strictObject(
   { error: 'an object { type: "qemu", machine?, accelerator?, binary? }' },
 );
 
+/** unix(7): sun_path has 108 bytes, with the closing NUL. */
+const SOCKET_PATH = "an absolute path of at most 107 bytes";
+const socketPath = hostPath.refine((text) => Buffer.byteLength(text) <= 107, { error: SOCKET_PATH });
+
 const cloudHypervisor = z.strictObject(
-  { type: z.literal("cloud-hypervisor"), binary: hostPath.optional(), apiSocket: hostPath.optional() },
+  { type: z.literal("cloud-hypervisor"), binary: hostPath.optional(), apiSocket: socketPath.optional() },
   { error: 'an object { type: "cloud-hypervisor", binary?, apiSocket? }' },
 );
 

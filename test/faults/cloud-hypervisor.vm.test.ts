@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import type { CreateRequest, VmReference } from "../../provider/backends/backend.js";
-import { vmmsOfInstance } from "../../provider/backends/local/start.js";
+import { vmmsOfInstance } from "../../provider/backends/local/runs.js";
 import { isAlive } from "../../provider/host/process.js";
 import { readRecord, type VmRecord, writeRecord } from "../../provider/host/record.js";
 import { isInNamespace, runInNamespace, whyNoNamespace } from "../lab/namespace.js";

@@ -96,6 +96,11 @@ export class CloudHypervisorApi {
     await this.#put("vm.resize-disk", SOON, VmResizeDisk.parse({ id, desired_size: bytes }));
   }
 
+  /** Ends the guest at once; its configuration stays until {@link delete}. */
+  async shutdown(): Promise<void> {
+    await this.#put("vm.shutdown", LATER);
+  }
+
   /** Shuts the VM down, deletes it and ends the VMM. */
   async shutdownVmm(): Promise<void> {
     await this.#put("vmm.shutdown", LATER);

@@ -1,10 +1,21 @@
 /** Cloud Hypervisor as the hypervisor of a local VM. */
 
-import { MicroVmError } from "../../errors.js";
+import { access } from "node:fs/promises";
+
+import { MicroVmError, systemCodeOf } from "../../errors.js";
 import { noticeText } from "../../notices.js";
 import { cloudHypervisorHost } from "../../preflight/cloud-hypervisor.js";
 import type { VmSettings, Work } from "../backend.js";
-import type { GuestState, Launch, Vmm, VmmControl, VmmProgram, VmSize } from "../local/vmm.js";
+import { instanceOfVsock } from "../../host/runtime-directory.js";
+import type {
+  AttachedControl,
+  GuestState,
+  Launch,
+  Vmm,
+  VmmControl,
+  VmmProgram,
+  VmSize,
+} from "../local/vmm.js";
 import { CloudHypervisorApi } from "./api.js";
 import { diskId, resizeOf, vmConfig } from "./config.js";
 import type { VmInfoBody } from "./schemas.js";
@@ -23,6 +34,10 @@ export const cloudHypervisor: Vmm = {
 
   async connect(controlSocket: string): Promise<VmmControl> {
     return new CloudHypervisorControl(await CloudHypervisorApi.connect(controlSocket));
+  },
+
+  async attach(socket: string): Promise<AttachedControl> {
+    return new AttachedCloudHypervisor(await CloudHypervisorApi.connect(socket));
   },
 };
 
@@ -97,6 +112,57 @@ class CloudHypervisorControl implements VmmControl {
 
   close(): void {
     this.api.close();
+  }
+}
+
+/** One that somebody else has started: it goes on after its VM, and is to take the next as if there had been none. */
+class AttachedCloudHypervisor extends CloudHypervisorControl implements AttachedControl {
+  async holder(): Promise<"nobody" | { readonly instance?: string }> {
+    const info = await this.api.info();
+    if (info === undefined) return "nobody";
+    const instance = instanceOfVsock(info.config.vsock?.socket ?? "");
+    return instance === undefined ? {} : { instance };
+  }
+
+  /** Without Landlock: what a process gives up by it, it never has again. */
+  override async boot(launch: Launch): Promise<void> {
+    const { directory, consoleLog } = launch.paths;
+    try {
+      await this.api.create(vmConfig(launch, false));
+    } catch (error) {
+      if (!(error instanceof MicroVmError)) throw error;
+      throw new MicroVmError(error.code, `${error.text}. ${needs(directory)}`, { cause: error });
+    }
+    // It has opened the console by now.
+    if (!(await isThere(consoleLog))) {
+      await this.api.delete();
+      throw new MicroVmError(
+        "host-unusable",
+        `the VMM has taken the VM, but writes its console elsewhere than this host's ${consoleLog}. ${needs(directory)}`,
+        { input: "backend.apiSocket" },
+      );
+    }
+    await this.api.boot();
+  }
+
+  override async quit(): Promise<void> {
+    const state = await this.guestState();
+    if (state === "running" || state === "paused") await this.api.shutdown();
+    await this.api.delete();
+  }
+}
+
+function needs(directory: string): string {
+  return `The VMM at backend.apiSocket must run on this host, see the files of ${directory}, and may read and write them (as the same user, or as root)`;
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch (error) {
+    if (systemCodeOf(error) === "ENOENT") return false;
+    throw error;
   }
 }
 

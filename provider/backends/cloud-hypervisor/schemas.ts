@@ -95,6 +95,8 @@ export const VmInfo = z.looseObject({
   config: z.looseObject({
     cpus: z.looseObject({ boot_vcpus: z.int(), max_vcpus: z.int() }).optional(),
     memory: z.looseObject({ size: z.int() }).optional(),
+    vsock: z.looseObject({ socket: z.string() }).nullish(),
+    serial: z.looseObject({ file: z.string().nullish() }).nullish(),
   }),
 });
 

@@ -18,7 +18,8 @@ import { stopIfInterrupted } from "./interrupt.js";
 import { leaseOf } from "./ports.js";
 import { outputsOf } from "./observe.js";
 import { Restoration } from "./restore.js";
-import { endVmm, type StartPlace, startVm } from "./start.js";
+import { attachedSocketOf, connectTo, endGuest } from "./runs.js";
+import { type StartPlace, startVm } from "./start.js";
 import type { Vmm } from "./vmm.js";
 import type { Prover } from "./watch.js";
 
@@ -31,12 +32,12 @@ export async function createVm(vmm: Vmm, prove: Prover, request: CreateRequest):
   const { boot, settings, signal, notice } = request;
   // What can be refused without touching the host comes first.
   claimOf(boot, settings.readiness);
-  const program = await vmm.find(settings);
+  const program = attachedSocketOf(settings) === undefined ? await vmm.find(settings) : undefined;
   const restoration = await Restoration.of(vmm, request);
   const state = await openStateDirectory(request.stateDirectory);
   const claimed = await firstRecord(request);
   stopIfInterrupted(signal);
-  await claimName(state.path, claimed, request);
+  await claimName(state.path, claimed, request, { endGuest: async (lost) => await endGuest(vmm, lost) });
   try {
     const place: StartPlace = {
       vmm,
@@ -48,7 +49,7 @@ export async function createVm(vmm: Vmm, prove: Prover, request: CreateRequest):
     };
     return await prepareAndStart(place, state, claimed);
   } catch (error) {
-    await undo(state, claimed, error);
+    await undo(vmm, state, claimed, error);
     throw error;
   }
 }
@@ -85,7 +86,7 @@ async function prepareAndStart(
   }
   const ready = await startVm(place, prepared);
   if (powerState === "paused") {
-    const control = await vmm.connect(ready.controlSocket);
+    const control = await connectTo(vmm, ready);
     try {
       await control.pause();
     } finally {
@@ -130,10 +131,10 @@ async function prepare(state: StateDirectory, claimed: VmRecord, place: StartPla
 }
 
 /** Takes back whatever create has done; the first error stays the one that is told. */
-async function undo(state: StateDirectory, record: VmRecord, error: unknown): Promise<void> {
+async function undo(vmm: Vmm, state: StateDirectory, record: VmRecord, error: unknown): Promise<void> {
   try {
-    await endVmm(record);
-    await detachNetwork(record.instance);
+    await endGuest(vmm, record);
+    await detachNetwork(record.instance, record.boot.link);
     await releaseLeases(record.instance);
     await removeVmDirectory(state.path, record.vmName, record.instance);
   } catch (failure) {

@@ -11,7 +11,7 @@ import { hasRemains } from "../../host/remains.js";
 import { readHostId } from "../../host/state-directory.js";
 import type { ObservedState, VmOutputs, VmReference } from "../backend.js";
 import { connectIfPossible } from "./power.js";
-import { vmmsOf, vmmsOfInstance } from "./start.js";
+import { attachedSocketOf, runsOf, vmmsOf, vmmsOfInstance } from "./runs.js";
 import type { GuestState, Vmm } from "./vmm.js";
 
 /** What is found of a VM that has a record. `unreachable`: its VMM runs and cannot be asked. */
@@ -33,7 +33,14 @@ export async function observeVm(vmm: Vmm, reference: VmReference): Promise<VmOut
 }
 
 /** For a VM that runs, and of which nothing more can be told or done than to end it. */
-export function unreachable({ vmName, controlSocket }: VmRecord): MicroVmError {
+export function unreachable({ vmName, controlSocket, settings }: VmRecord): MicroVmError {
+  const attached = attachedSocketOf(settings);
+  if (attached !== undefined) {
+    return new MicroVmError(
+      "vmm-failed",
+      `${vmName} is in the VMM at ${attached}, which does not answer, so that it cannot be asked or told anything. Restart that VMM, then run again`,
+    );
+  }
   return new MicroVmError(
     "vmm-failed",
     `${vmName} runs, but its hypervisor does not answer at ${controlSocket}, so that it cannot be asked or told anything. ` +
@@ -63,17 +70,20 @@ export async function ownRecord(
 
 /** What the outputs of create, update and read are made from. */
 export function outputsOf(place: Place, record: VmRecord, state: ObservedState): VmOutputs {
-  const running =
-    state === "running" || state === "paused" || state === "damaged" ? vmmsOf(record)[0] : undefined;
+  const isOn = state === "running" || state === "paused";
+  const running = isOn || state === "damaged" ? vmmsOf(record)[0] : undefined;
+  // Of a VMM that is somebody else's, what it says of its VM is all there is.
+  const isUp = running !== undefined || (isOn && attachedSocketOf(record.settings) !== undefined);
   return {
     state,
-    rootEvidence: record.proved && running !== undefined ? evidenceOf(record) : "none",
+    rootEvidence: record.proved && isUp ? evidenceOf(record) : "none",
     guestIp: record.boot.link.guestAddress,
     hostId: place.hostId,
     stateDirectory: place.stateDirectory,
     consoleLog: vmPaths(place.stateDirectory, record.vmName).consoleLog,
-    ...(running === undefined ? {} : { accelerator: record.accelerator, pid: running.pid }),
-    ...(running === undefined || record.requested === undefined ? {} : { requested: record.requested }),
+    ...(isUp ? { accelerator: record.accelerator } : {}),
+    ...(running === undefined ? {} : { pid: running.pid }),
+    ...(isUp && record.requested !== undefined ? { requested: record.requested } : {}),
   };
 }
 
@@ -85,14 +95,16 @@ function evidenceOf({ restoredFrom }: VmRecord): "proved" | "restored" {
 /** Looks at a VM that has a record. */
 export async function findingOf(vmm: Vmm, stateDirectory: string, record: VmRecord): Promise<Finding> {
   if (record.phase === "removing" || record.phase === "claimed") return "damaged"; // only removing it helps
-  const isUp = vmmsOf(record).length > 0;
+  const [runs] = await runsOf(vmm, record);
+  const isUp = runs !== undefined;
   if (await isDamaged(stateDirectory, record, isUp)) return "damaged";
   if (!isUp || (await hasGuestEnded(vmPaths(stateDirectory, record.vmName).consoleLog))) return "stopped";
+  if (runs?.isSilent === true) return "unreachable";
   const state = await guestStateOf(vmm, record);
   // A guest that was never let run is one whose start was killed: it is to be started, not resumed.
   if (state === "ended" || state === "unbooted") return "stopped";
   if (state !== undefined) return state;
-  return vmmsOf(record).length > 0 ? "unreachable" : "stopped"; // it may have ended just now
+  return (await runsOf(vmm, record)).length > 0 ? "unreachable" : "stopped"; // it may have ended just now
 }
 
 /** What the VMM says; undefined when it does not answer (its socket is gone, or it hangs or has just ended). */

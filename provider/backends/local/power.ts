@@ -3,11 +3,18 @@
 import { hasGuestEnded } from "../../console/ended.js";
 import { MicroVmError } from "../../errors.js";
 import { noticeText } from "../../notices.js";
-import { endProcess, isAlive, type ProcessIdentity, untilExit } from "../../host/process.js";
-import type { VmRecord } from "../../host/record.js";
+import { endProcess } from "../../host/process.js";
 import { removeSockets } from "../../host/runtime-directory.js";
 import type { Work } from "../backend.js";
-import { endVmm, vmmsOf, vmmsOfInstance } from "./start.js";
+import {
+  connectTo,
+  endGuest,
+  type Runs,
+  runsOf,
+  type Startable,
+  untilEnded,
+  vmmsOfInstance,
+} from "./runs.js";
 import type { Vmm, VmmControl } from "./vmm.js";
 
 const QUIT_SECONDS = 5;
@@ -15,7 +22,7 @@ const POLL_SECONDS = 0.5;
 const BUTTON_INTERVAL_SECONDS = 2;
 
 /** The VM to power off; it may have lost its record. */
-export type PoweredVm = Pick<VmRecord, "vmName" | "controlSocket" | "vmm">;
+export type PoweredVm = Startable & { readonly vmName: string };
 
 /** How it is powered off. */
 export interface PowerOff {
@@ -30,18 +37,18 @@ export interface PowerOff {
  */
 export async function powerOff(vmm: Vmm, record: PoweredVm, how: PowerOff, work: Work): Promise<void> {
   const { shutdownTimeoutSeconds, consoleLog } = how;
-  for (const identity of vmmsOf(record)) {
+  for (const runs of await runsOf(vmm, { ...record, phase: undefined })) {
     const control = await connectIfPossible(vmm, record);
-    if (control === undefined) continue; // no orderly way is left: endVmm ends it
+    if (control === undefined) continue; // no orderly way is left: endGuest ends it, or says that it cannot
     try {
       if (!(await hasGuestEnded(consoleLog)) && (await askToPowerOff(control))) {
         work.notice(noticeText("powering-off", { vm: record.vmName, seconds: shutdownTimeoutSeconds }));
-        if (await untilOff(control, identity, how, work.signal)) continue;
+        if (await untilOff(control, runs, how, work.signal)) continue;
         if (!(await hasGuestEnded(consoleLog)))
           work.notice(noticeText("power-off-forced", { vm: record.vmName }));
       }
-      if (isAlive(identity)) await control.quit();
-      await untilExit(identity, QUIT_SECONDS);
+      if (await runs.isUp()) await control.quit();
+      await untilEnded(runs, QUIT_SECONDS);
     } catch (error) {
       // The VMM may end between two requests, and a broken one is ended below all the same.
       if (!(error instanceof MicroVmError && error.code === "vmm-failed")) throw error;
@@ -49,16 +56,13 @@ export async function powerOff(vmm: Vmm, record: PoweredVm, how: PowerOff, work:
       control.close();
     }
   }
-  await endVmm(record);
+  await endGuest(vmm, record);
 }
 
 /** A connection to the record's VMM; undefined when it does not answer (its socket is gone, or it hangs). */
-export async function connectIfPossible(
-  vmm: Vmm,
-  { controlSocket }: PoweredVm,
-): Promise<VmmControl | undefined> {
+export async function connectIfPossible(vmm: Vmm, record: Startable): Promise<VmmControl | undefined> {
   try {
-    return await vmm.connect(controlSocket);
+    return await connectTo(vmm, record);
   } catch (error) {
     if (error instanceof MicroVmError && error.code === "vmm-failed") return undefined;
     throw error;
@@ -80,16 +84,16 @@ async function askToPowerOff(control: VmmControl): Promise<boolean> {
  */
 async function untilOff(
   control: VmmControl,
-  identity: ProcessIdentity,
+  runs: Runs,
   { shutdownTimeoutSeconds: seconds, consoleLog }: PowerOff,
   signal: AbortSignal,
 ): Promise<boolean> {
   for (let waited = 0; waited < seconds && !signal.aborted; waited += POLL_SECONDS) {
-    if (await untilExit(identity, Math.min(POLL_SECONDS, seconds - waited))) return true;
+    if (await untilEnded(runs, Math.min(POLL_SECONDS, seconds - waited))) return true;
     if (await hasGuestEnded(consoleLog)) break;
     if ((waited + POLL_SECONDS) % BUTTON_INTERVAL_SECONDS === 0) await control.pressPowerButton();
   }
-  return !isAlive(identity);
+  return !(await runs.isUp());
 }
 
 /** Ends what may be left of an instance of which there is no record any more. */

@@ -29,7 +29,7 @@ export async function removeVm(vmm: Vmm, request: RemoveRequest): Promise<void> 
   const vm = found?.record ?? { vmName, controlSocket };
   await powerOff(vmm, vm, { shutdownTimeoutSeconds, consoleLog }, request);
   await endStrays(instance, controlSocket);
-  await detachNetwork(instance);
+  await detachNetwork(instance, found?.record.boot.link);
   await releaseLeases(instance);
   await removeVmDirectory(stateDirectory, vmName, instance);
 }

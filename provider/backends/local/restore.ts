@@ -12,14 +12,13 @@ import { type LeaseHolder, takeUnique } from "../../host/lease.js";
 import { endConnections } from "../../host/network/connections.js";
 import { noticeText } from "../../notices.js";
 import { type SnapshotPaths, snapshotPaths } from "../../host/paths.js";
-import { isAlive } from "../../host/process.js";
 import type { SnapshotRecord } from "../../host/snapshots.js";
 import { storageError } from "../../host/storage.js";
 import { restoreFailures } from "../../preflight/snapshot.js";
 import type { CreateRequest, Work } from "../backend.js";
 import { interrupted } from "./interrupt.js";
 import { bootError } from "./report.js";
-import { vmmsOfInstance } from "./start.js";
+import { vmmsOfInstance } from "./runs.js";
 import type { Launch, Vmm, VmmControl, VmmSnapshots } from "./vmm.js";
 import type { BootWatch } from "./watch.js";
 
@@ -110,12 +109,12 @@ export class Restoration {
    *
    * @throws MicroVmError `boot-failed`, `boot-timeout`, `vmm-failed` or `interrupted`
    */
-  async settle({ claim, vmm, logs, timeoutSeconds, signal }: BootWatch): Promise<void> {
+  async settle({ claim, runs, logs, timeoutSeconds, signal }: BootWatch): Promise<void> {
     const begun = performance.now();
     for (;;) {
       const waited = performance.now() - begun;
       if (signal.aborted) throw interrupted();
-      if (!isAlive(vmm)) {
+      if (!(await runs.isUp())) {
         const what =
           "the restored VM ended: its guest powered off or reset itself, or its hypervisor was killed";
         throw await bootError({ code: "vmm-failed", what, withVmmLog: true }, logs);

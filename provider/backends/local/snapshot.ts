@@ -15,7 +15,8 @@ import { raiseFileSizeLimit } from "../../host/spawn.js";
 import { isAbsent, storageError, syncDirectory, writeNewFile } from "../../host/storage.js";
 import type { SnapshotRequest } from "../backend.js";
 import { type Finding, findingOf, ownRecord } from "./observe.js";
-import { fileSizeLimitMiB, vmmsOf } from "./start.js";
+import { attachedSocketOf, vmmsOf } from "./runs.js";
+import { fileSizeLimitMiB } from "./start.js";
 import type { TakenSnapshot, Vmm, VmmControl, VmmSnapshots } from "./vmm.js";
 
 const BYTES_PER_MIB = 1_048_576;
@@ -99,10 +100,19 @@ async function takable(vmm: Vmm, { reference }: SnapshotRequest): Promise<VmReco
     });
   const found = await ownRecord(reference);
   if (found === undefined) throw refuse("gone");
+  if (attachedSocketOf(found.record.settings) !== undefined) throw attachedVm(found.record);
   const state = await findingAfterSnapshot(vmm, stateDirectory, found.record);
   if (state !== "running" && state !== "paused") throw refuse(state);
   if (!found.record.proved) throw refuse("without a proof of its root: run pulumi up for it first");
   return found.record;
+}
+
+function attachedVm({ vmName }: VmRecord): MicroVmError {
+  return new MicroVmError(
+    "not-supported",
+    `expected a VM whose Cloud Hypervisor this provider starts, and ${vmName} is in a VMM of somebody else's (backend.apiSocket): it takes no snapshots of those`,
+    { input: "vmId" },
+  );
 }
 
 /**

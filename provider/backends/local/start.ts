@@ -9,15 +9,16 @@ import { growFileSystem } from "../../host/disk.js";
 import { attachNetwork } from "../../host/network/index.js";
 import { type VmPaths, vmPaths } from "../../host/paths.js";
 import { assertPortFree } from "../../host/port.js";
-import { endProcess, findByArgument, isAlive, type ProcessIdentity } from "../../host/process.js";
+import { isAlive } from "../../host/process.js";
 import { type VmRecord, writeRecord } from "../../host/record.js";
-import { removeSockets, socketName, socketPaths } from "../../host/runtime-directory.js";
+import { removeSockets, socketPaths } from "../../host/runtime-directory.js";
 import { type SpawnRequest, spawnDetached } from "../../host/spawn.js";
 import { guestNetworkOf } from "../../preflight/export.js";
 import type { Work } from "../backend.js";
 import { stopIfInterrupted } from "./interrupt.js";
 import { bootError } from "./report.js";
 import type { Restoration } from "./restore.js";
+import { attachedSocketOf, connectFree, endGuest, runsOf } from "./runs.js";
 import { makeSerialName, removeSerialName } from "./serial-name.js";
 import type { Launch, Vmm, VmmControl, VmmProgram } from "./vmm.js";
 import type { Prover } from "./watch.js";
@@ -31,7 +32,8 @@ const SOCKET_POLL_MILLISECONDS = 2;
 export interface StartPlace {
   readonly vmm: Vmm;
   readonly prove: Prover;
-  readonly program: VmmProgram;
+  /** Absent where the VMM is somebody else's, and runs. */
+  readonly program?: VmmProgram;
   readonly stateDirectory: string;
   readonly work: Work;
   /** What the guest is made from, in place of a boot. */
@@ -64,27 +66,28 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
   }
   const { restoration } = place;
   const restoredFrom = restoration?.snapshot.id;
-  const { accelerator } = program;
+  const accelerator = program?.accelerator ?? "kvm";
   let started: VmRecord = { ...record, accelerator, proved: false, restoredFrom, requested: undefined };
   try {
     stopIfInterrupted(work.signal);
     const { vmName, instance, boot } = record;
     const vcpus = restoration?.snapshot.queuePairs ?? boot.vcpus; // the tap is made for one queue each
     const plain = await prepareLaunch(place.vmm, started, paths);
-    const spawn = async (): Promise<VmmControl> => {
+    const connect = async (): Promise<VmmControl> => {
+      if (program === undefined) return await connectFree(place.vmm, started);
       const identity = await spawnDetached(spawnRequest(program, plain, paths));
       started = { ...started, vmm: identity, phase: "spawned" };
       await writeRecord(stateDirectory, started);
       return await connectWhenUp(place, started, paths);
     };
     // Each takes about as long as the other, and the VMM opens the tap only when its guest is to run.
-    const [attached, spawned] = await Promise.allSettled([
+    const [attached, connected] = await Promise.allSettled([
       attachNetwork({ stateDirectory, vmName, instance, boot: { ...boot, vcpus } }),
-      spawn(),
+      connect(),
     ]);
-    if (spawned.status === "rejected")
-      throw attached.status === "rejected" ? attached.reason : spawned.reason;
-    const control = spawned.value;
+    if (connected.status === "rejected")
+      throw attached.status === "rejected" ? attached.reason : connected.reason;
+    const control = connected.value;
     try {
       if (attached.status === "rejected") throw attached.reason;
       const launch: Launch = { ...plain, network: attached.value };
@@ -98,7 +101,7 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
     }
     return await proveVm(place, started);
   } catch (error) {
-    await endVmm(started);
+    await endGuest(place.vmm, started);
     throw error;
   }
 }
@@ -109,14 +112,20 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
  * @throws MicroVmError as the prover; the VMM is left as it is.
  */
 export async function proveVm(place: StartPlace, record: VmRecord): Promise<VmRecord> {
-  const { vmName, boot, settings, vmm } = record;
-  if (vmm === undefined) throw new Error(`the record of ${vmName} names no VMM to wait for`);
+  const { vmName, boot, settings } = record;
+  const [runs] = await runsOf(place.vmm, record);
   const paths = vmPaths(place.stateDirectory, vmName);
   await removeSerialName(paths);
+  const ended = {
+    code: "vmm-failed",
+    what: "the VM ended as soon as its guest was let run",
+    withVmmLog: true,
+  } as const;
+  if (runs === undefined) throw await bootError(ended, paths);
   await place.prove({
     ...place.work,
     vmName,
-    vmm,
+    runs,
     vmmName: place.vmm.name,
     claim: claimOf(boot, settings.readiness),
     logs: paths,
@@ -127,42 +136,21 @@ export async function proveVm(place: StartPlace, record: VmRecord): Promise<VmRe
   const proved: VmRecord = { ...record, phase: "ready", proved: true };
   await writeRecord(place.stateDirectory, proved);
   stopIfInterrupted(place.work.signal);
-  if (isAlive(vmm)) return proved;
+  if (await runs.isUp()) return proved;
   throw await bootError(
     { code: "vmm-failed", what: "the VM ended right after the guest had proved its root", withVmmLog: true },
     paths,
   );
 }
 
-/** Ends the VMM of a record at once, recorded or not, and removes its socket. */
-export async function endVmm({ vmm, controlSocket }: Startable): Promise<void> {
-  for (const identity of vmmsOf({ vmm, controlSocket })) await endProcess(identity, 0);
-  await removeSockets(controlSocket);
-}
-
-/** What a VMM is known by; without a phase it is looked for in any case. */
-export type Startable = Pick<VmRecord, "vmm" | "controlSocket"> & Partial<Pick<VmRecord, "phase">>;
-
-/** The VMMs of a record that live: the recorded one, else what was started and not recorded before a crash. */
-export function vmmsOf({ vmm, controlSocket, phase }: Startable): ProcessIdentity[] {
-  if (vmm !== undefined && isAlive(vmm)) return [vmm];
-  // Every start is recorded as `prepared` before it: hundreds of stopped VMs are not looked for among all processes.
-  if (phase === "spawned" || phase === "started" || phase === "ready") return [];
-  return findByArgument(controlSocket);
-}
-
-/** Processes started for an instance, whatever folder their control socket is in. */
-export function vmmsOfInstance(instance: string): ProcessIdentity[] {
-  return findByArgument(`/${socketName(instance)}`);
-}
-
 /** What the VMM is told, but for its network, with the places made that it is to write to. */
 async function prepareLaunch(vmm: Vmm, record: VmRecord, paths: VmPaths): Promise<Launch> {
   const { vmName, instance, boot, settings, controlSocket } = record;
+  const isAttached = attachedSocketOf(settings) !== undefined;
   const { vsock, vsockDirectory } = socketPaths(controlSocket);
   if (boot.link.kind === "tap") await mkdir(vsockDirectory, { recursive: true, mode: 0o700 });
   if (vmm.snapshots !== undefined) await mkdir(paths.snapshots, { recursive: true, mode: 0o700 });
-  if (vmm.restartsGuest) await makeSerialName(paths, isDirect(boot));
+  if (vmm.restartsGuest) await makeSerialName(paths, isAttached || isDirect(boot));
   const plain = isDirect(boot) ? paths.consoleLog : "/dev/stdout";
   return {
     vmName,
@@ -179,6 +167,7 @@ async function prepareLaunch(vmm: Vmm, record: VmRecord, paths: VmPaths): Promis
       events: paths.vmmEvents,
       snapshots: paths.snapshots,
     },
+    isAttached,
   };
 }
 

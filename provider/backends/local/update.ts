@@ -15,7 +15,8 @@ import { outputsOf, ownRecord, unreachable } from "./observe.js";
 import { changeForwards, leaseOf } from "./ports.js";
 import { powerOff } from "./power.js";
 import { findingAfterSnapshot } from "./snapshot.js";
-import { endVmm, fileSizeLimitMiB, proveVm, startVm, vmmsOf } from "./start.js";
+import { attachedSocketOf, connectTo, endGuest, runsOf, vmmsOf } from "./runs.js";
+import { fileSizeLimitMiB, proveVm, startVm } from "./start.js";
 import type { Vmm, VmmControl } from "./vmm.js";
 import type { Prover } from "./watch.js";
 
@@ -66,7 +67,7 @@ class Update {
   async #undoHalfStart(): Promise<void> {
     const { phase } = this.#record;
     if (phase !== "prepared" && phase !== "spawned") return;
-    await endVmm(this.#record);
+    await endGuest(this.vmm, this.#record);
     await this.#write({ ...this.#record, phase: "prepared", vmm: undefined, proved: false });
   }
 
@@ -155,7 +156,7 @@ class Update {
   }
 
   async #start(): Promise<void> {
-    await endVmm(this.#record); // a VMM whose guest is off
+    await endGuest(this.vmm, this.#record); // a VMM whose guest is off
     // After a reboot the folder of sockets and leases is a new one.
     const controlSocket = await controlSocketPath(this.#record.instance);
     for (const forward of this.#record.boot.portForwards) await takeLease(leaseOf(forward), this.#holder);
@@ -176,7 +177,8 @@ class Update {
 
   async #place() {
     const { vmm, prove, request } = this;
-    const program = await vmm.find(request.settings);
+    const { settings } = request;
+    const program = attachedSocketOf(settings) === undefined ? await vmm.find(settings) : undefined;
     return { vmm, prove, program, stateDirectory: request.reference.stateDirectory, work: request };
   }
 
@@ -190,10 +192,10 @@ class Update {
   /** Does something by the VMM's control socket. @returns false when no VMM runs. */
   async #controlled(why: string, act: (control: VmmControl) => Promise<void>): Promise<boolean> {
     const record = this.#record;
-    if (vmmsOf(record).length === 0) return false;
+    if ((await runsOf(this.vmm, record)).length === 0) return false;
     let control;
     try {
-      control = await this.vmm.connect(record.controlSocket);
+      control = await connectTo(this.vmm, record);
     } catch (error) {
       if (!(error instanceof MicroVmError)) throw error;
       throw new MicroVmError(

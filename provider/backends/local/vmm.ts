@@ -27,6 +27,8 @@ export interface Launch {
     /** Folder that the VMM may write snapshots to. */
     readonly snapshots: string;
   };
+  /** Whether the VMM is somebody else's, and goes on after the VM. */
+  readonly isAttached: boolean;
   /** Absent where the VMM makes the guest's network itself. */
   readonly network?: Attachment;
 }
@@ -59,7 +61,7 @@ export interface VmmControl {
   pause(): Promise<void>;
   /** Asks the guest to power itself off; returns at once. */
   pressPowerButton(): Promise<void>;
-  /** Ends the VMM at once. */
+  /** Ends the VMM at once; one of somebody else's loses its VM alone. */
   quit(): Promise<void>;
   /** @param link Where the guest is. */
   addPortForward(forward: PortForward, link: GuestLink): Promise<void>;
@@ -72,6 +74,12 @@ export interface VmmControl {
    */
   resizeVm(size: VmSize): Promise<void>;
   close(): void;
+}
+
+/** A connection to a VMM that somebody else has started and keeps running. */
+export interface AttachedControl extends VmmControl {
+  /** Whose VM it has: an instance of this provider, where it is one. */
+  holder(): Promise<"nobody" | { readonly instance?: string }>;
 }
 
 /** What a VM can have more of while it runs. */
@@ -128,4 +136,11 @@ export interface Vmm {
    * @throws MicroVmError `vmm-failed` when nobody answers at the socket.
    */
   connect(controlSocket: string): Promise<VmmControl>;
+  /**
+   * Connects to one that is somebody else's. Absent where there is no such thing.
+   *
+   * @param socket Absolute path.
+   * @throws MicroVmError as {@link connect}.
+   */
+  attach?(socket: string): Promise<AttachedControl>;
 }

@@ -12,7 +12,6 @@ import {
   unproved,
 } from "../../console/evidence.js";
 import { followConsole } from "../../console/follow.js";
-import { isAlive, type ProcessIdentity } from "../../host/process.js";
 import type { MicroVmError } from "../../errors.js";
 import { noticeText } from "../../notices.js";
 import { probeRequestOf } from "../../preflight/export.js";
@@ -26,6 +25,7 @@ import {
 import type { Work } from "../backend.js";
 import { interrupted } from "./interrupt.js";
 import { bootError, type Failure, type Logs } from "./report.js";
+import type { Runs } from "./runs.js";
 
 /** What to watch. */
 export interface BootWatch extends Work {
@@ -33,7 +33,7 @@ export interface BootWatch extends Work {
   readonly claim: Claim;
   /** For messages: `QEMU`. */
   readonly vmmName: string;
-  readonly vmm: ProcessIdentity;
+  readonly runs: Runs;
   readonly logs: Logs;
   readonly cmdline: string;
   /** How the guest's traffic reaches its NFS server; as on a user network by default. */
@@ -42,8 +42,8 @@ export interface BootWatch extends Work {
 }
 
 /** The times of the watch, in milliseconds. */
-const EXIT_POLL = 20;
 const NOTICE_INTERVAL = 5_000;
+const NOTICE_SLACK = 20;
 const PROBE_INTERVAL = 3_000;
 
 // What a running boot cannot recover from, when the server says so twice in a row.
@@ -94,12 +94,11 @@ class Watcher {
     watch.signal.addEventListener("abort", onAbort);
     if (watch.signal.aborted) onAbort();
     const timeout = setTimeout(() => this.#finish("timeout"), watch.timeoutSeconds * 1000);
-    const exit = setInterval(() => {
-      if (!isAlive(watch.vmm)) this.#finish("exit");
-    }, EXIT_POLL);
     const reminder = setInterval(() => this.#tell(), NOTICE_INTERVAL);
     try {
-      const tasks = [this.#followConsole(), this.#watchServer()].map((task) => this.#guarded(task));
+      const tasks = [this.#followConsole(), this.#watchServer(), this.#watchEnd()].map((task) =>
+        this.#guarded(task),
+      );
       // A watcher that fails ends the others; all have ended when this goes on.
       for (const task of await Promise.allSettled(tasks)) {
         if (task.status === "rejected") throw task.reason;
@@ -108,7 +107,6 @@ class Watcher {
       watch.signal.removeEventListener("abort", onAbort);
       clearTimeout(timeout);
       clearTimeout(this.#due);
-      clearInterval(exit);
       clearInterval(reminder);
     }
     return await this.#verdict();
@@ -141,6 +139,14 @@ class Watcher {
     }
   }
 
+  async #watchEnd(): Promise<void> {
+    const { runs } = this.watch;
+    while (!this.#done.signal.aborted) {
+      if (!(await runs.isUp())) return this.#finish("exit");
+      await pause(runs.pollMilliseconds, this.#done.signal);
+    }
+  }
+
   #step(evidence: Evidence): void {
     this.#evidence = evidence;
     clearTimeout(this.#due);
@@ -162,7 +168,7 @@ class Watcher {
     const { claim, notice, vmName } = this.watch;
     const text = awaited(this.#evidence);
     const now = performance.now();
-    if (text === this.#noticed.text && now - this.#noticed.at < NOTICE_INTERVAL - EXIT_POLL) return;
+    if (text === this.#noticed.text && now - this.#noticed.at < NOTICE_INTERVAL - NOTICE_SLACK) return;
     const isNew = text !== this.#noticed.text;
     this.#noticed = { text, at: now };
     const server = claim.root.type === "nfs" ? this.#server?.description.text : undefined;

@@ -7,7 +7,7 @@
 
 import { createHash } from "node:crypto";
 
-import { type BootConfiguration, tapNameOf, type TapLink } from "../../boot/boot.js";
+import { type BootConfiguration, type GuestLink, tapNameOf, type TapLink } from "../../boot/boot.js";
 import { MicroVmError } from "../../errors.js";
 import { type LeaseHolder, releaseUnique, takeUnique, uniqueValues } from "../lease.js";
 import { assertMayAdminister, isInstalled } from "./command.js";
@@ -64,10 +64,11 @@ export async function attachNetwork(
 ): Promise<Attachment | undefined> {
   const { link } = vm.boot;
   if (link.kind !== "tap") return undefined;
-  assertMayAdminister();
+  if (link.asIs !== true) assertMayAdminister();
   await leaseAddress(vm, link, env);
   if (link.tap !== undefined) await leaseTap(vm, link.tap, env);
   const vsockCid = await leaseCid(vm, env);
+  if (link.asIs === true) return { ...(await existingTap(vm, link)), vsockCid };
   const tap = await withNetworkLock(async () => await make(vm, link));
   return { ...tap, vsockCid };
 }
@@ -76,9 +77,15 @@ export async function attachNetwork(
  * Removes what is the instance's: rules, tap, leases of address and CID; with the last VM also our table and, if we made it, the
  * bridge. To be called when the VMM has ended. Idempotent; for an instance without a tap, or that never was, it does nothing.
  *
+ * @param link The instance's, where it is known: of a network that is used as it is, the leases alone are removed.
  * @throws MicroVmError `host-unusable` when something of it is there and cannot be removed.
  */
-export async function detachNetwork(instance: string, env: NodeJS.ProcessEnv = process.env): Promise<void> {
+export async function detachNetwork(
+  instance: string,
+  link?: GuestLink,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<void> {
+  if (link?.kind === "tap" && link.asIs === true) return await releaseUnique(instance, env);
   // The lease is taken before anything is made and given back after everything is removed.
   const isLeased = (await uniqueValues("guest-address", instance, env)).length > 0;
   if (!isLeased && !interfaceNames().includes(tapNameOf(instance))) return;
@@ -95,7 +102,7 @@ export async function detachNetwork(instance: string, env: NodeJS.ProcessEnv = p
  */
 export async function changeForwards(vm: NetworkedVm): Promise<void> {
   const { link } = vm.boot;
-  if (link.kind !== "tap") return;
+  if (link.kind !== "tap" || link.asIs === true) return;
   assertMayAdminister();
   await withNetworkLock(async () => await setRulesOf(vm, link, hasOwnBridge(link, await interfaces())));
 }
@@ -127,6 +134,18 @@ async function removeRulesOf(instance: string): Promise<void> {
 /** Waits for all, also where one has failed: nothing goes on after the lock is given back. */
 async function allOf(works: readonly Promise<void>[]): Promise<void> {
   for (const done of await Promise.allSettled(works)) if (done.status === "rejected") throw done.reason;
+}
+
+/** The person's own, used as it is. */
+async function existingTap(
+  { boot }: NetworkedVm,
+  link: TapLink,
+): Promise<Pick<Attachment, "tap" | "queuePairs">> {
+  const all = await interfaces();
+  assertFits(link, all);
+  const existing = link.tap === undefined ? undefined : find(all, link.tap);
+  if (existing === undefined) throw new Error("a network that is used as it is has a tap");
+  return { tap: existing.ifname, queuePairs: queuePairsOf(existing, boot.vcpus) };
 }
 
 function hasOwnBridge({ bridge }: TapLink, all: readonly Interface[]): boolean {

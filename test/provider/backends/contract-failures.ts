@@ -7,7 +7,7 @@ import type { LinuxTest } from "./contract.js";
 import { type LocalLab, untilPhase } from "./local-lab.js";
 
 /** Defines the tests. */
-export function testFailures(labOf: () => LocalLab, onLinux: LinuxTest): void {
+export function testFailures(labOf: () => LocalLab, onLinux: LinuxTest, onOwn: LinuxTest): void {
   describe("a failed boot leaves nothing and names its cause", () => {
     const inits = [
       [onLinux, "missing", /no (?:executable|init program)/],
@@ -50,7 +50,7 @@ export function testFailures(labOf: () => LocalLab, onLinux: LinuxTest): void {
       expect(await failure).toMatchObject({ code: "nfs-unreachable" });
     });
 
-    it("a hypervisor that is killed during the boot", async () => {
+    onOwn("a hypervisor that is killed during the boot", async () => {
       const lab = labOf();
       const request = await lab.request({ console: "never said" });
       const failure = lab.failureOf(request);

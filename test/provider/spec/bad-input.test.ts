@@ -703,9 +703,51 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
     'backend.type: expected "qemu" or "cloud-hypervisor", the back ends of this release, got "arrakis" (string)',
   ],
   [
-    "a VMM of someone else's",
+    "a VMM of someone else's without a tap",
     { backend: { type: "cloud-hypervisor", apiSocket: "/run/chv.sock" } },
-    "backend.apiSocket: not supported: this release starts Cloud Hypervisor itself, and does not attach to a running one; leave it out",
+    "network.tap: expected the name of an existing tap (the network of a VMM at backend.apiSocket is its owner's, and no tap is made in it), got nothing",
+  ],
+  [
+    "a port forward in a network of someone else's",
+    {
+      backend: { type: "cloud-hypervisor", apiSocket: "/run/chv.sock" },
+      network: { tap: "tap0" },
+      portForwards: [{ hostPort: 8080, guestPort: 80 }],
+    },
+    "portForwards: not supported: the network of a VMM at backend.apiSocket is its owner's, and no rules are made in it; leave it out",
+  ],
+  [
+    "a guest kept in a network of someone else's",
+    {
+      backend: { type: "cloud-hypervisor", apiSocket: "/run/chv.sock" },
+      network: { tap: "tap0" },
+      nfsMountPort: 20048,
+      guestAccess: "nfs-only",
+    },
+    "guestAccess: not supported: the network of a VMM at backend.apiSocket is its owner's, and no rules are made in it; leave it out",
+  ],
+  [
+    "a binary for a VMM that runs already",
+    {
+      backend: { type: "cloud-hypervisor", apiSocket: "/run/chv.sock", binary: "/bin/ch" },
+      network: { tap: "tap0" },
+    },
+    "backend.binary: not supported: the VMM at backend.apiSocket runs already; leave it out",
+  ],
+  [
+    "a snapshot in a VMM of someone else's",
+    {
+      backend: { type: "cloud-hypervisor", apiSocket: "/run/chv.sock" },
+      network: { tap: "tap0" },
+      snapshotId: "s1",
+      acceptStaleRoot: true,
+    },
+    "snapshotId: not supported: a VMM at backend.apiSocket restores no snapshots; leave it out",
+  ],
+  [
+    "a socket that no address holds",
+    { backend: { type: "cloud-hypervisor", apiSocket: `/${"a".repeat(107)}` } },
+    `backend.apiSocket: expected an absolute path of at most 107 bytes, got "/${"a".repeat(78)}… (string)`,
   ],
   [
     "a snapshot that is restored onto a writable root",

@@ -28,6 +28,7 @@ export function sampleLaunch(spec: Spec = nfsSpec({ backend }), initramfs?: stri
       events: "/state/my-vm/vmm-events.json",
       snapshots: "/state/my-vm/snapshots",
     },
+    isAttached: false,
     network: { tap: "mvm0123456789ab", queuePairs: spec.vcpus, vsockCid: 4711 },
   };
 }
