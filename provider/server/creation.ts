@@ -24,6 +24,8 @@ export interface Workshop {
   readonly backend: LocalBackend;
   /** Absolute path. */
   readonly stateDirectory: string;
+  /** How long a guest may take to power itself off before it is forced, in seconds. */
+  readonly shutdownTimeoutSeconds: number;
 }
 
 /** What a VM would be. */
@@ -60,15 +62,16 @@ export async function planVm(
   forwards: readonly PortForward[],
   notice: Notice,
 ): Promise<Planned> {
-  const { config, backend, stateDirectory } = workshop;
+  const { config, backend, stateDirectory, shutdownTimeoutSeconds } = workshop;
   if (request.snapshotId !== undefined && request.snapshotId !== "") {
     const { id, boot } = await savedBoot(stateDirectory, vmName, request);
-    return { boot: { ...boot, portForwards: forwards }, settings: settingsOf(backend), snapshotId: id };
+    return { boot: { ...boot, portForwards: forwards }, settings: settingsOf(workshop), snapshotId: id };
   }
   // Each request is checked against the server as it is now.
   forgetProbes();
   const news = {
     ...inputsOf(request, { config, backend, vmName, portForwards: forwards }),
+    shutdownTimeoutSeconds,
     owner: ownerOf(vmName, config),
   };
   const { inputs, failures } = await checkInputs({}, news, observesNothing, { stateDirectory, notice });
@@ -78,7 +81,7 @@ export async function planVm(
     throw new Refusal(Math.max(...statuses), failures.map(({ reason }) => reason).join("\n"), first.code);
   }
   const checked = inputs as unknown as CheckedInputs;
-  const { powerState, readiness, shutdownTimeoutSeconds } = checked;
+  const { powerState, readiness } = checked;
   return { boot: bootOf(checked), settings: { backend, powerState, readiness, shutdownTimeoutSeconds } };
 }
 
@@ -117,8 +120,8 @@ function forwardedPorts({ config, backend }: Workshop): number[] {
   return own ? [...ports, config.commandServerPort] : ports;
 }
 
-function settingsOf(backend: LocalBackend): VmSettings {
-  const { powerState, readiness, shutdownTimeoutSeconds } = defaults;
+function settingsOf({ backend, shutdownTimeoutSeconds }: Workshop): VmSettings {
+  const { powerState, readiness } = defaults;
   return { backend, powerState, readiness, shutdownTimeoutSeconds };
 }
 
