@@ -1,6 +1,6 @@
 /** From what is known of a VM to what the API says of it. */
 
-import { tapNameOf } from "../boot/boot.js";
+import { type Root, tapNameOf } from "../boot/boot.js";
 import type { VmOutputs } from "../backends/backend.js";
 import type { VmRecord } from "../host/record.js";
 import type { Vm } from "./wire.js";
@@ -36,5 +36,10 @@ export function vmOf(
     instance,
     rootEvidence,
     cmdline,
+    root: rootOf(boot.root),
   };
+}
+
+function rootOf(root: Root): string {
+  return root.type === "nfs" ? `nfs ${root.server}:${root.port}:${root.path}` : `disk ${root.rootfs}`;
 }

@@ -6,7 +6,7 @@ import { backendOf } from "../backends/index.js";
 import { MicroVmError, messageOf, shown } from "../errors.js";
 import { confirm } from "../host/confirm.js";
 import { confirmSnapshot } from "../host/confirm-snapshot.js";
-import { isVmName } from "../host/paths.js";
+import { isVmName, vmPaths } from "../host/paths.js";
 import { listRecords, type VmRecord } from "../host/record.js";
 import { readSnapshot } from "../host/snapshots.js";
 import type { PortDescriptions } from "./answers.js";
@@ -207,6 +207,16 @@ export class Vms {
       409,
       `no port of this host leads to port ${commandServerPort} of ${vmName}, since it was made with another guestservices.cmdserver.port; make it anew`,
     );
+  }
+
+  /**
+   * Absolute path of a VM's console log; the file may not be there yet.
+   *
+   * @throws Refusal 404
+   */
+  async consoleLogOf(vmName: string): Promise<string> {
+    await this.#record(vmName);
+    return vmPaths(this.workshop.stateDirectory, vmName).consoleLog;
   }
 
   async #make(vmName: string, request: StartVmRequest, aborted: AbortSignal): Promise<void> {

@@ -55,6 +55,10 @@ export const vm = z.object({
     .optional()
     .meta({ description: "Whether the guest has shown that it runs on the named root" }),
   cmdline: z.string().optional().meta({ description: "The kernel command line that was booted" }),
+  root: z
+    .string()
+    .optional()
+    .meta({ description: "What / of the guest is: nfs SERVER:PORT:PATH, or disk FILE" }),
 });
 
 /** POST /v1/vms?dryRun=true (this project's own): what would be booted. */
@@ -124,6 +128,13 @@ export const downloadResponse = z.object({
     .nullish(),
 });
 
+/** GET /v1/vms/{name}/console (this project's own). */
+export const consoleResponse = z.object({
+  lines: z
+    .array(z.string())
+    .meta({ description: "The last lines, the oldest first, without control characters" }),
+});
+
 /** What a server may be able to do beyond Arrakis' own API. */
 export const features = [
   "useNfsRoot",
@@ -134,6 +145,7 @@ export const features = [
   "entryPoint",
   "snapshots",
   "dryRun",
+  "console",
 ] as const;
 
 /** GET /v1/health. */
