@@ -1,14 +1,29 @@
-/** What the server has: records of its state directory and what is found of each VM, looked at again after a short time. */
+/** What the server has: records of its state directory, and what is found of each VM. */
 
 import { backendOf } from "../backends/index.js";
 import { MicroVmError } from "../errors.js";
-import { listRecords, readRecord, type VmRecord } from "../host/record.js";
+import { readRecord, type VmRecord } from "../host/record.js";
 import { type PortDescriptions, type ServedState, vmOf } from "./answers.js";
+import { marksOf, namesIn } from "./marks.js";
 import { ORGANIZATION } from "./recover.js";
 import type { Vm } from "./wire.js";
 
-/** How old an answer to the list may be, in milliseconds: a VM that has died shows so by then. */
+/**
+ * How old the list may be, in milliseconds: by then it shows that a VM was made, changed or removed by any process, has died, or that
+ * its kernel has ended.
+ */
 export const FRESH_MILLISECONDS = 250;
+/** When it is taken anew while the old one still serves, so that nobody waits. */
+const RENEW_MILLISECONDS = 125;
+
+/**
+ * How long the word of a hypervisor counts in the list while nothing else tells of a change, in milliseconds: between these two, other
+ * for each VM, so that they are not all asked at once. Only somebody who talks to the hypervisor behind our back can change a VM so.
+ */
+const WORD_MILLISECONDS = { least: 2500, most: 5000 };
+
+/** How many hypervisors are asked at once. */
+const ASKED_AT_ONCE = 16;
 
 /** What of a VM the listing does not see by itself. */
 export interface ListingContext {
@@ -19,34 +34,54 @@ export interface ListingContext {
   readonly isCreating: (vmName: string) => boolean;
 }
 
-/** A list as it was at one time. */
-interface Snapshot {
+/** The list as it was at one time. */
+interface List {
   readonly vms: readonly Vm[];
-  /** The answer to GET /v1/vms. */
-  readonly text: string;
+  /** The answer to GET /v1/vms, in UTF-8. */
+  readonly text: Buffer;
+}
+
+/** A list that is being taken since a time. */
+interface Taking {
+  readonly list: Promise<List>;
+  readonly at: number;
+}
+
+/** A VM as it was when its hypervisor was asked. */
+interface Look {
+  readonly record: VmRecord | undefined;
+  readonly vm: Vm | undefined;
+  readonly marks: string;
+  readonly goodUntil: number;
 }
 
 export class Listing {
-  #current: { readonly taken: Promise<Snapshot>; readonly at: number } | undefined;
+  /** The list, and when the taking of it began. */
+  #current: { readonly list: List; readonly at: number } | undefined;
+  #taking: Taking | undefined;
+  readonly #looks = new Map<string, Look>();
 
   constructor(readonly context: ListingContext) {}
 
   /** All VMs by name, none older than {@link FRESH_MILLISECONDS}. */
-  async all(): Promise<Snapshot> {
-    const now = performance.now();
-    if (this.#current === undefined || now - this.#current.at >= FRESH_MILLISECONDS) {
-      const taken = this.#take();
-      this.#current = { taken, at: now };
-      // A failure is told to those who wait for it, and not kept.
-      taken.catch(() => this.invalidate());
+  async all(): Promise<List> {
+    for (;;) {
+      const now = performance.now();
+      const current = this.#current;
+      const age = current === undefined ? Infinity : now - current.at;
+      if (current !== undefined && age < RENEW_MILLISECONDS) return current.list;
+      const taking = (this.#taking ??= this.#begin(now));
+      if (current !== undefined && age < FRESH_MILLISECONDS) return current.list;
+      const list = await taking.list;
+      // Of one that took long before this caller came, it waits for the next.
+      if (now - taking.at < FRESH_MILLISECONDS) return list;
     }
-    return await this.#current.taken;
   }
 
   /** One VM as it is now; undefined when there is none of the server's. */
   async one(vmName: string): Promise<Vm | undefined> {
     const record = await this.record(vmName);
-    return record === undefined ? undefined : await this.#look(record);
+    return record === undefined ? undefined : await this.#ask(record);
   }
 
   /** The record of one of the server's VMs. */
@@ -55,22 +90,75 @@ export class Listing {
     return record?.owner.organization === ORGANIZATION ? record : undefined;
   }
 
-  /** Something was done: the next answer looks again. */
-  invalidate(): void {
+  /** Something was done to a VM: the next answer looks again. */
+  invalidate(vmName: string): void {
+    this.#looks.delete(vmName);
     this.#current = undefined;
+    this.#taking = undefined;
   }
 
-  async #take(): Promise<Snapshot> {
-    const listed = await listRecords(this.context.stateDirectory);
-    // A record that cannot be read says nothing of whose it is; the server's start tells of it.
-    const records = listed.flatMap((found) => ("record" in found ? [found.record] : []));
-    const own = records.filter(({ owner }) => owner.organization === ORGANIZATION);
-    const vms = (await Promise.all(own.map((record) => this.#look(record)))).filter((vm) => vm !== undefined);
-    return { vms, text: JSON.stringify({ vms }) };
+  #begin(at: number): Taking {
+    const taking = { list: this.#take(), at };
+    const over = (list?: List): void => {
+      if (this.#taking !== taking) return; // something was done meanwhile
+      this.#taking = undefined;
+      if (list !== undefined) this.#current = { list, at };
+    };
+    // A failure is told to those who wait for it.
+    taking.list.then(over, () => over());
+    return taking;
+  }
+
+  async #take(): Promise<List> {
+    const names = namesIn(this.context.stateDirectory);
+    const known = new Set(names);
+    for (const vmName of this.#looks.keys()) if (!known.has(vmName)) this.#looks.delete(vmName);
+    const found = new Map<string, Vm | undefined>();
+    const toAsk = names.filter((vmName) => {
+      const look = this.#looks.get(vmName);
+      const isGood = look !== undefined && this.#isGood(vmName, look);
+      if (isGood) found.set(vmName, look.vm);
+      return !isGood;
+    });
+    const asker = async (): Promise<void> => {
+      for (let vmName = toAsk.shift(); vmName !== undefined; vmName = toAsk.shift()) {
+        found.set(vmName, await this.#look(vmName));
+      }
+    };
+    await Promise.all(Array.from({ length: ASKED_AT_ONCE }, asker));
+    const vms = names.map((vmName) => found.get(vmName)).filter((vm) => vm !== undefined);
+    return { vms, text: Buffer.from(JSON.stringify({ vms })) };
+  }
+
+  #isGood(vmName: string, look: Look): boolean {
+    if (this.context.isCreating(vmName) || performance.now() >= look.goodUntil) return false;
+    return look.marks === marksOf(this.context.stateDirectory, vmName, look.record);
+  }
+
+  async #look(vmName: string): Promise<Vm | undefined> {
+    const { stateDirectory, isCreating } = this.context;
+    const record = await this.#readable(vmName);
+    // Before the hypervisor is asked: what happens meanwhile is seen the next time.
+    const marks = marksOf(stateDirectory, vmName, record);
+    const vm = record === undefined ? undefined : await this.#ask(record);
+    const { least, most } = WORD_MILLISECONDS;
+    const goodUntil = performance.now() + least + Math.random() * (most - least);
+    if (!isCreating(vmName)) this.#looks.set(vmName, { record, vm, marks, goodUntil });
+    return vm;
+  }
+
+  /** A record that cannot be read says nothing of whose it is; the server's start tells of it. */
+  async #readable(vmName: string): Promise<VmRecord | undefined> {
+    try {
+      return await this.record(vmName);
+    } catch (error) {
+      if (error instanceof MicroVmError && error.code === "record-unreadable") return undefined;
+      throw error;
+    }
   }
 
   /** What is found of a VM; undefined when it has gone meanwhile. */
-  async #look(record: VmRecord): Promise<Vm | undefined> {
+  async #ask(record: VmRecord): Promise<Vm | undefined> {
     const { descriptions, isCreating, stateDirectory } = this.context;
     const { vmName, instance, settings } = record;
     const told = (state: ServedState, evidence: "proved" | "restored" | "none" = "none"): Vm =>

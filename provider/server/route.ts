@@ -26,7 +26,7 @@ export interface Call<Body = unknown, Query = unknown> {
 export class Content {
   constructor(
     readonly type: string,
-    readonly text: string,
+    readonly text: string | Buffer,
     readonly headers: Readonly<Record<string, string>> = {},
   ) {}
 }

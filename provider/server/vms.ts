@@ -59,8 +59,8 @@ export class Vms {
     return await recover(this.workshop.stateDirectory, this.work);
   }
 
-  /** The answer to GET /v1/vms, as text: at most 250 ms old. */
-  async listText(): Promise<string> {
+  /** The answer to GET /v1/vms, in UTF-8: at most 250 ms old. */
+  async listText(): Promise<Buffer> {
     return (await this.#listing.all()).text;
   }
 
@@ -92,7 +92,7 @@ export class Vms {
       await this.#turns.take(vmName, () => this.#make(vmName, request, abort.signal));
     } finally {
       this.#creating.delete(vmName);
-      this.#listing.invalidate();
+      this.#listing.invalidate(vmName);
     }
     return await this.get(vmName);
   }
@@ -252,7 +252,7 @@ export class Vms {
     try {
       return await this.#turns.take(vmName, async () => await work(await this.#record(vmName)));
     } finally {
-      this.#listing.invalidate();
+      this.#listing.invalidate(vmName);
     }
   }
 
