@@ -18,6 +18,7 @@ import { specOf, type SpecResult } from "./spec/check.js";
 import { factsOf, type CheckedInputs } from "./spec/checked.js";
 import { contextInputs, contextOf, keptDigests, programInputs, withoutSecrets } from "./spec/context.js";
 import type { InputName } from "./spec/schema.js";
+import { isOnServer } from "./spec/server-inputs.js";
 import type { Spec } from "./spec/spec.js";
 import { holdsUnknown, UNKNOWN, type Failure } from "./spec/validate.js";
 
@@ -46,6 +47,10 @@ export async function checkInputs(
   const context = contextOf(olds, news);
   const { secretInputs } = context;
   const result = await specOf(programInputs(news), context);
+  if (isOnServer(news)) {
+    const { checkServerInputs } = await import("./check-server.js");
+    return await checkServerInputs({ olds, news, context, result, backendOf, notice });
+  }
   const exists = Object.keys(olds).length > 0;
   const stateDirectory = exists || ofNew === undefined ? stateDirectoryOf(olds) : ofNew;
   const vm = result.unknown.has("vmName") ? resourceName(context.owner.urn) : String(result.values.vmName);

@@ -86,6 +86,15 @@ export const errorKinds = {
     cause: "The NFS server refuses, does not answer, or does not offer the export.",
     remedy: "Start the server, or correct nfsServer, nfsPort, nfsMountPort or nfsPath.",
   },
+  "nfs-server-failed": {
+    cause: "An NFS server that an `AgentFs` or `NfsExport` starts did not come up, or is gone.",
+    remedy: "The message carries the server's own words.",
+  },
+  "database-unusable": {
+    cause:
+      "An AgentFS database is another resource's, cannot be read, or is not what the program says it is.",
+    remedy: "Give each `AgentFs` a database of its own, or correct what the message names.",
+  },
   "root-unusable": {
     cause: "The root file system has no init program that the guest's kernel can run.",
     remedy: "Put one there for the guest's processor, or name another with `init=` in `kernelArgs`.",
@@ -93,6 +102,11 @@ export const errorKinds = {
   "vmm-failed": {
     cause: "The hypervisor did not start, ended, or refused a request.",
     remedy: "The message carries the hypervisor's own words.",
+  },
+  "server-failed": {
+    cause:
+      "The Arrakis server does not answer, refuses a request, or does another thing than it was asked for.",
+    remedy: "Start it, or correct `backend`; where the server spoke, the message carries its own words.",
   },
   "guest-agent": {
     cause: "The command server in the guest does not answer, or does not do what it was asked for.",

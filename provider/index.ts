@@ -9,10 +9,12 @@ import { randomBytes } from "node:crypto";
 import type {
   AnyBackend,
   AnyOutputs,
+  ArrakisBackend,
   Backend,
   BackendOptions,
   OnServer,
   OnThisHost,
+  VmReference,
 } from "./backends/backend.js";
 import { atBorder } from "./border.js";
 import type { CheckResult } from "./check-result.js";
@@ -41,10 +43,9 @@ export const check = atBorder(async (olds: Values, news: Values): Promise<CheckR
 /** What differs, and whether that replaces the VM. */
 export const diff = atBorder(async (id: string, olds: Values, news: Values) => {
   const reference = referenceOf(id, olds);
-  const { stateDirectory, vmName, instance } = reference;
   const isHere = !(await isElsewhere(reference, printNotice));
   // The engine asks about this instance, so its state holds it.
-  if (isHere) await confirm(stateDirectory, vmName, instance);
+  if (isHere) await confirmSaved(reference, olds);
   const observed = isHere ? news["observed"] : "unknown";
   const { action, changes } = plan(olds, { ...news, observed });
   return {
@@ -62,7 +63,13 @@ export const create = atBorder(async (inputs: Values): Promise<{ id: string; out
   const outputs = await onBackend(inputs, (backend, vm, signal) =>
     backend.create({
       ...vm,
-      ...{ vmName, instance: made, stateDirectory, owner, snapshotId, signal, notice: printNotice },
+      vmName,
+      instance: made,
+      stateDirectory,
+      owner,
+      snapshotId,
+      signal,
+      notice: printNotice,
     }),
   );
   const instance = "instance" in outputs ? outputs.instance : made;
@@ -73,7 +80,7 @@ export const create = atBorder(async (inputs: Values): Promise<{ id: string; out
 export const read = atBorder(
   async (id: string, outputs: Values): Promise<{ id?: string; props?: Values }> => {
     const reference = referenceOf(id, outputs);
-    await confirm(reference.stateDirectory, reference.vmName, reference.instance);
+    await confirmSaved(reference, outputs);
     const vm = await (await backendOf(outputs)).observe(reference);
     if (vm.state === "gone") return {};
     return { id, props: refreshed({ vmName: reference.vmName, ...outputs }, vm) };
@@ -83,11 +90,14 @@ export const read = atBorder(
 /** Brings the VM to what the plan says without replacing it. */
 export const update = atBorder(async (id: string, olds: Values, news: Values): Promise<{ outs: Values }> => {
   const reference = referenceOf(id, olds);
-  await confirm(reference.stateDirectory, reference.vmName, reference.instance);
+  await confirmSaved(reference, olds);
   const outputs = await onBackend(news, (backend, vm, signal) =>
-    backend.update({ ...vm, ...{ reference, signal, notice: printNotice } }),
+    backend.update({ ...vm, reference, signal, notice: printNotice }),
   );
-  return { outs: outputsOf(news, outputs) };
+  // A server tells of the root only when the guest was asked.
+  const { rootEvidence } = olds;
+  const kept = isOnServer(news) && rootEvidence !== undefined ? { ...news, rootEvidence } : news;
+  return { outs: outputsOf(kept, outputs) };
 });
 
 /** Powers the VM off and removes it. Deleting what is gone succeeds. */
@@ -99,6 +109,19 @@ const remove = atBorder(async (id: string, outputs: Values): Promise<void> => {
   );
 });
 export { remove as delete };
+
+/** Notes that the engine's state holds the VM: no later create takes it for one that nobody knows of. */
+async function confirmSaved(
+  { stateDirectory, vmName, instance }: VmReference,
+  values: Values,
+): Promise<void> {
+  if (!isOnServer(values)) {
+    await confirm(stateDirectory, vmName, instance);
+    return;
+  }
+  const { settle } = await import("./host/intent.js");
+  await settle(stateDirectory, (values["backend"] as ArrakisBackend).url, vmName, instance);
+}
 
 /** Loaded when first needed: a preview of new VMs never pays for it. */
 async function backendOf(values: Values): Promise<AnyBackend> {

@@ -98,6 +98,31 @@ export const noticeKinds = {
     cause: "Another `pulumi up` is making the same resource.",
     remedy: "Nothing has to be done: after 15 s it is an error.",
   },
+  "server-later": {
+    text: "{vm}: not asked of the server in this preview: what it would boot ({missing} not known yet)",
+    cause: "Inputs of a VM on a server are not known before something else in the program is made.",
+    remedy: "Nothing has to be done: the up asks as soon as they are known.",
+  },
+  "server-unchecked": {
+    text: "{vm}: kernel, root and command line cannot be checked from here: the server at {url} does not tell",
+    cause: "An Arrakis server boots what it is asked for, and says nothing about it before.",
+    remedy: "Nothing has to be done: the up asks the guest what its root is.",
+  },
+  "asks-server": {
+    text: "{vm}: asks {url} to boot it; a server answers when the guest is up, or after a minute",
+    cause: "A VM is made on the back end `arrakis`.",
+    remedy: NOTHING,
+  },
+  "root-unverified": {
+    text: "{vm}: warning: the server runs the guest, which could not be asked what its root is: {reason}",
+    cause: "The guest has no command server, or it does not answer within `readiness.timeoutSeconds`.",
+    remedy: "Start one in the guest, or set `readiness.required` to make this an error.",
+  },
+  "reclaimed-on-server": {
+    text: "{vm}: the VM that an interrupted create left at {url} was removed; it is made anew",
+    cause: "An earlier engine was killed during a create, and this up makes the VM anew.",
+    remedy: NOTHING,
+  },
   reclaimed: {
     text: "{vm}: the VM of an interrupted create ({created}) {ended}; its folder and disks are kept in {folder}",
     cause: "An earlier engine was killed during a create, and this up makes the VM anew.",

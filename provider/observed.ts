@@ -1,6 +1,12 @@
 /** From Pulumi's ids and property bags to the VM they name, and from what is there back to outputs. */
 
-import type { AnyBackend, AnyOutputs, ObservedState, VmReference } from "./backends/backend.js";
+import type {
+  AnyBackend,
+  AnyOutputs,
+  ArrakisBackend,
+  ObservedState,
+  VmReference,
+} from "./backends/backend.js";
 import { MicroVmError, messageOf, shown } from "./errors.js";
 import { defaultStateDirectory, readHostId } from "./host/state-directory.js";
 import { isForgotten } from "./host/forgotten.js";
@@ -10,6 +16,8 @@ import type { Notice } from "./notice.js";
 import { noticeText } from "./notices.js";
 import { isDefault, type Values } from "./plan/fields.js";
 import { ownerOf } from "./spec/context.js";
+import { isOnServer } from "./spec/server-inputs.js";
+import { holdsUnknown } from "./spec/validate.js";
 
 /** The state directory of an existing VM, else the one that a new VM gets. */
 export function stateDirectoryOf(values: Values): string {
@@ -56,7 +64,9 @@ export async function isElsewhere(reference: VmReference, notice: Notice): Promi
  */
 export function outputsOf(inputs: Values, vm: AnyOutputs): Values {
   const kept = Object.entries(inputs).filter(([name, value]) => name !== "owner" && !isDefault(name, value));
-  return { ...Object.fromEntries(kept), ...vm, observed: vm.state };
+  // The instance stands in the id.
+  const told = Object.entries(vm).filter(([name]) => name !== "instance");
+  return { ...Object.fromEntries([...kept, ...told]), observed: vm.state };
 }
 
 /** The outputs after another look, without what was seen at an earlier one. */
@@ -87,8 +97,29 @@ export async function observedInput(
   backend: () => Promise<AnyBackend>,
   notice: Notice,
 ): Promise<unknown> {
-  const observed = await observe(olds, backend, notice);
+  const observed = isOnServer(olds)
+    ? await observeServerVm(olds, news, notice)
+    : await observe(olds, backend, notice);
   return observed === olds["powerState"] ? news["powerState"] : observed;
+}
+
+/** A VM on a server; the token of now may be another than that of the last up. */
+async function observeServerVm(
+  olds: Values,
+  news: Values,
+  notice: Notice,
+): Promise<ObservedState | "unknown"> {
+  const [before, now] = [olds["backend"], news["backend"]] as [ArrakisBackend, ArrakisBackend | undefined];
+  const backend = now?.url === before.url && !holdsUnknown(now) ? now : before;
+  const vm = String(olds["vmName"]);
+  try {
+    const { observeOnServer } = await import("./preflight/server.js");
+    return await observeOnServer(backend, vm);
+  } catch (error) {
+    if (!(error instanceof MicroVmError)) throw error;
+    notice(noticeText("not-observed", { vm, finding: messageOf(error) }));
+    return "unknown";
+  }
 }
 
 /** `unproved`: the guest was let run by an update that was killed before the guest had proved its root. */

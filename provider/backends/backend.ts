@@ -39,6 +39,8 @@ export interface Readiness {
   readonly timeoutSeconds: number;
   /** Regular expression that a console line must match, instead of any output of user space. */
   readonly console?: string;
+  /** Whether a guest on a server that cannot be asked what its root is fails the create; on this host, each must show it. */
+  readonly required?: boolean;
 }
 
 /** How the `qemu` back end runs its VMM. */

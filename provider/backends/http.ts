@@ -98,7 +98,7 @@ export class HttpClient {
     if (status < 200 || status > 299) {
       throw this.#error(
         `${what} was answered with ${wordsOf(text)} (status ${status})`,
-        new HttpStatusError(status, text),
+        new HttpStatusError(status, this.#withoutToken(text)),
       );
     }
     return this.#parsed(what, answer, text);
@@ -157,7 +157,15 @@ export class HttpClient {
 
   #error(why: string, cause: unknown): MicroVmError {
     const { server, socketPath, origin, code = "vmm-failed" } = this.place;
-    return new MicroVmError(code, `${server} at ${socketPath ?? origin}: ${why}`, { cause });
+    return new MicroVmError(code, `${server} at ${socketPath ?? origin}: ${this.#withoutToken(why)}`, {
+      cause,
+    });
+  }
+
+  /** A server may answer with what it was sent. */
+  #withoutToken(text: string): string {
+    const { token } = this.place;
+    return token === undefined ? text : text.replaceAll(token, "[secret]");
   }
 }
 

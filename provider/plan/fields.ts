@@ -101,6 +101,12 @@ export const fields: Readonly<Record<InputName, Field>> = {
     default: '`"rsize=1048576,wsize=1048576"`',
     change: each("replace"),
   },
+  nfsExport: {
+    meaning:
+      "Id of the `AgentFs` or `NfsExport` that serves the root, part of its `root`: where that is made anew, so is the VM.",
+    type: "string",
+    change: each("replace"),
+  },
   rootfs: {
     meaning:
       "Absolute path of a raw ext4 image, the read-only root of a disk boot; ignored with an NFS root.",
@@ -193,7 +199,7 @@ export const fields: Readonly<Record<InputName, Field>> = {
       "Whether a guest may be restored onto a writable NFS root, over whatever happened there since its snapshot.",
     type: "boolean",
     default: "`false`",
-    change: { qemu: "unsupported", "cloud-hypervisor": "settings", arrakis: "unsupported" },
+    change: { qemu: "unsupported", "cloud-hypervisor": "settings", arrakis: "settings" },
   },
   powerState: {
     meaning: '`"running"`, `"paused"` or `"stopped"`.',

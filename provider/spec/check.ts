@@ -8,6 +8,8 @@ import { defaultMountPort, defaults, withPanic } from "./defaults.js";
 import { generatedName, rootDigest, rootInputs } from "./identity.js";
 import { crossFieldFailures } from "./rules.js";
 import type { InputName, InputValues } from "./schema.js";
+import { isOnServer } from "./server-inputs.js";
+import { serverVmFailures } from "./server-rules.js";
 import type { Spec } from "./spec.js";
 import { isInputName, validateInputs, valueAt, type Failure } from "./validate.js";
 
@@ -72,6 +74,16 @@ const configFileInputs: readonly InputName[] = [
 /** Inputs that it can give to a back end with a bridge. */
 const bridgeInputs: readonly InputName[] = ["network", "portForwards"];
 
+/** Inputs of a VM on a server that have a default here. */
+const serverDefaults = [
+  "useNfsRoot",
+  "nfsPath",
+  "powerState",
+  "readiness",
+  "shutdownTimeoutSeconds",
+  "preflight",
+] as const satisfies readonly (keyof typeof defaults)[];
+
 /** Validates inputs and fills in the rest: argument, then config.yaml, then default. */
 export async function specOf(
   inputs: Readonly<Record<string, unknown>>,
@@ -83,7 +95,7 @@ export async function specOf(
   const unknown = new Set(given.unknown);
   const values: InputValues = { ...given.values };
 
-  if (values.configFile !== undefined) {
+  if (values.configFile !== undefined && !isOnServer(inputs)) {
     failures.push(...(await takeConfigFile(values.configFile, values, inputs)));
   }
 
@@ -99,13 +111,15 @@ export async function specOf(
     for (const name of names) if (isAbsent(inputs[name])) unknown.add(name);
   }
   failures.push(...serverWithoutNfsRoot(inputs, values, unknown));
-  fillDefaults(values, unknown);
+  if (isOnServer(inputs)) fillServerDefaults(values, unknown);
+  else fillDefaults(values, unknown);
   nameVm(values, unknown, context);
-  failures.push(...crossFieldFailures({ values, unknown }));
+  const isServers = isOnServer(inputs);
+  failures.push(...(isServers ? serverVmFailures : crossFieldFailures)({ values, unknown }));
   // Of the back end, its type decides: another field of it may become known later.
   const backend = values.backend ?? standInOf(inputs["backend"]);
   const isKnown = (name: InputName) => !unknown.has(name) || (name === "backend" && backend !== undefined);
-  const decided = failures.length === 0 && bootInputs.every(isKnown);
+  const decided = failures.length === 0 && !isServers && bootInputs.every(isKnown);
   return { spec: decided ? specFrom({ ...values, backend }, unknown) : undefined, values, unknown, failures };
 }
 
@@ -198,7 +212,30 @@ function fillDefaults(values: InputValues, unknown: Set<InputName>): void {
     }
     return;
   }
-  for (const name of ["nfsServer", "nfsPort", "nfsPath", "nfsMountPort", "nfsOptions"] as const) {
+  withoutNfs(values, unknown);
+}
+
+/** What else is absent, the server decides. */
+function fillServerDefaults(values: InputValues, unknown: Set<InputName>): void {
+  for (const name of serverDefaults) {
+    if (values[name] === undefined && !unknown.has(name)) Object.assign(values, { [name]: defaults[name] });
+  }
+  if (values.useNfsRoot === true) {
+    delete values.rootfs;
+    unknown.delete("rootfs");
+  }
+  if (values.useNfsRoot === false && !unknown.has("useNfsRoot")) withoutNfs(values, unknown);
+}
+
+function withoutNfs(values: InputValues, unknown: Set<InputName>): void {
+  for (const name of [
+    "nfsServer",
+    "nfsPort",
+    "nfsPath",
+    "nfsMountPort",
+    "nfsOptions",
+    "nfsExport",
+  ] as const) {
     delete values[name];
     unknown.delete(name);
   }

@@ -7,6 +7,7 @@ import type { Owner } from "../backends/backend.js";
 import type { ResourceContext } from "./check.js";
 import { derivedNames } from "./checked.js";
 import { generatedName, rootDigest } from "./identity.js";
+import { valueAt } from "./validate.js";
 
 type Values = Readonly<Record<string, unknown>>;
 
@@ -88,7 +89,8 @@ export function keptDigests(olds: Values, news: Values): FactValues {
 /** A text for the terminal without the values of secrets: a message about a file has its path in it. */
 export function withoutSecrets(text: string, inputs: Values, secret: ReadonlySet<string>): string {
   return [...secret].reduce((shown, name) => {
-    const value = inputs[name];
+    const given = inputs[name];
+    const value = name === "backend" ? valueAt(given, ["token"]) : given;
     return typeof value === "string" && value !== "" ? shown.replaceAll(value, "[secret]") : shown;
   }, text);
 }

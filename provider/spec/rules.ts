@@ -64,6 +64,7 @@ export function crossFieldFailures(known: KnownValues): Failure[] {
     ...reservedNfsOptionFailures(known.values),
     ...hiddenEvidenceFailures(known),
     ...portForwardFailures(known.values),
+    ...requiredFailures(known.values),
     ...backendFailures(known),
     ...serverFailures(known.values),
   ];
@@ -155,7 +156,17 @@ function portForwardFailures({ portForwards }: InputValues): Failure[] {
   });
 }
 
-type Refusal = readonly [input: InputName | "backend.binary", given: boolean, reason: string];
+function requiredFailures({ readiness }: InputValues): Failure[] {
+  return refusals([
+    ["readiness.required", readiness?.required === false, "every guest on this host must show its root"],
+  ]);
+}
+
+type Refusal = readonly [
+  input: InputName | "backend.binary" | "readiness.required",
+  given: boolean,
+  reason: string,
+];
 
 function backendFailures({ values, unknown }: KnownValues): Failure[] {
   const { backend } = values;
@@ -172,13 +183,7 @@ function backendFailures({ values, unknown }: KnownValues): Failure[] {
         ...tapNetworkFailures(values, unknown),
       ];
     case "arrakis":
-      return [
-        {
-          input: "backend.type",
-          code: "not-supported",
-          text: `expected "qemu" or "cloud-hypervisor", the back ends of this release, got ${shown(backend.type)}`,
-        },
-      ];
+      return []; // its rules are its own: see server-rules.ts
     default:
       return backend satisfies never;
   }

@@ -106,8 +106,12 @@ function compiles(pattern: string): boolean {
 }
 
 const readiness = z.strictObject(
-  { timeoutSeconds: integer(1, 86_400).default(120), console: consolePattern.optional() },
-  { error: "an object { timeoutSeconds?, console? }" },
+  {
+    timeoutSeconds: integer(1, 86_400).default(120),
+    console: consolePattern.optional(),
+    required: boolean.optional(),
+  },
+  { error: "an object { timeoutSeconds?, console?, required? }" },
 );
 
 const qemu = z.strictObject(
@@ -129,10 +133,32 @@ const cloudHypervisor = z.strictObject(
   { error: 'an object { type: "cloud-hypervisor", binary?, apiSocket? }' },
 );
 
+const SERVER_URL =
+  "a URL such as http://127.0.0.1:7000, https://HOST:PORT or unix:///run/microvm.sock, without user and query";
+/** What a header can carry of RFC 6750, section 2.1 (b64token). */
+const TOKEN = "a bearer token of letters, digits and - . _ ~ + / =";
+
 const arrakis = z.strictObject(
-  { type: z.literal("arrakis"), url: z.url({ protocol: /^https?$/, error: "an http or https URL" }) },
-  { error: 'an object { type: "arrakis", url }' },
+  {
+    type: z.literal("arrakis"),
+    url: z.string({ error: SERVER_URL }).refine(isServerUrl, { error: SERVER_URL }),
+    token: z
+      .string({ error: TOKEN })
+      .regex(/^[A-Za-z0-9._~+/-]+=*$/, { error: TOKEN })
+      .max(4096, { error: TOKEN })
+      .optional(),
+    caFile: hostPath.optional(),
+  },
+  { error: 'an object { type: "arrakis", url, token?, caFile? }' },
 );
+
+/** A user in a URL would be a secret in clear. */
+function isServerUrl(text: string): boolean {
+  if (!URL.canParse(text) || /[?#@\s]/.test(text)) return false;
+  const { protocol, host, pathname } = new URL(text);
+  if (protocol === "unix:") return host === "" && /^unix:\/\/\/[^/]/.test(text) && pathname.length <= 107;
+  return (protocol === "http:" || protocol === "https:") && host !== "";
+}
 
 const backend = z.discriminatedUnion("type", [qemu, cloudHypervisor, arrakis], {
   error: 'an object whose type is "qemu", "cloud-hypervisor" or "arrakis"',
@@ -177,6 +203,10 @@ export const schemas = {
   nfsPath,
   nfsMountPort,
   nfsOptions,
+  nfsExport: matching(
+    "the id of an AgentFs or NfsExport, <name>/<16 hex digits>",
+    /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\/[0-9a-f]{16}$/,
+  ),
   kernelArgs: z.array(word, { error: "a list of words for the kernel command line" }),
   ip,
   vcpus: integer(1, 255),

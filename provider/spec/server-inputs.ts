@@ -33,6 +33,7 @@ const sent = [
   "nfsOptions",
   "kernelArgs",
   "guestAccess",
+  "acceptStaleRoot",
 ] as const satisfies readonly (keyof InputValues & keyof ServerVm["start"])[];
 
 /** What the server is told. */

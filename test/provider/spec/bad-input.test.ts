@@ -625,17 +625,17 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
   [
     "readiness as a number",
     { readiness: 60 },
-    "readiness: expected an object { timeoutSeconds?, console? }, got 60 (number)",
+    "readiness: expected an object { timeoutSeconds?, console?, required? }, got 60 (number)",
   ],
   [
     "readiness as a list",
     { readiness: [] },
-    "readiness: expected an object { timeoutSeconds?, console? }, got [] (list)",
+    "readiness: expected an object { timeoutSeconds?, console?, required? }, got [] (list)",
   ],
   [
     "readiness with an unknown field",
     { readiness: { timeout: 60 } },
-    'readiness: expected an object { timeoutSeconds?, console? }, got the unknown field "timeout"',
+    'readiness: expected an object { timeoutSeconds?, console?, required? }, got the unknown field "timeout"',
   ],
   [
     "readiness without time",
@@ -698,9 +698,34 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
     'backend.binary: expected an absolute path, got "qemu" (string)',
   ],
   [
-    "a back end that comes later",
-    { backend: { type: "arrakis", url: "http://10.0.0.1" } },
-    'backend.type: expected "qemu" or "cloud-hypervisor", the back ends of this release, got "arrakis" (string)',
+    "a number of vCPUs on a server",
+    { backend: { type: "arrakis", url: "http://10.0.0.1" }, vcpus: 2 },
+    "vcpus: not supported: Arrakis' API has no such field, the server gives each VM a share of its CPUs; leave it out",
+  ],
+  [
+    "a console pattern on a server",
+    { backend: { type: "arrakis", url: "http://10.0.0.1" }, readiness: { console: "ready" } },
+    "readiness.console: not supported: the console of a guest on a server cannot be read from here; leave it out",
+  ],
+  [
+    "a user in a server's URL, which would be a secret in clear",
+    { backend: { type: "arrakis", url: "http://10.0.0.1@example.com" } },
+    'backend.url: expected a URL such as http://127.0.0.1:7000, https://HOST:PORT or unix:///run/microvm.sock, without user and query, got "http://10.0.0.1@example.com" (string)',
+  ],
+  [
+    "a socket without a path",
+    { backend: { type: "arrakis", url: "unix://" } },
+    'backend.url: expected a URL such as http://127.0.0.1:7000, https://HOST:PORT or unix:///run/microvm.sock, without user and query, got "unix://" (string)',
+  ],
+  [
+    "a token that breaks out of its header",
+    { backend: { type: "arrakis", url: "http://10.0.0.1", token: "a\r\nb: c" } },
+    'backend.token: expected a bearer token of letters, digits and - . _ ~ + / =, got "a\\r\\nb: c" (string)',
+  ],
+  [
+    "a guest on this host that need not show its root",
+    { readiness: { required: false } },
+    "readiness.required: not supported: every guest on this host must show its root; leave it out",
   ],
   [
     "a VMM of someone else's without a tap",
@@ -765,9 +790,9 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
     "maxMemoryMiB: expected at least memoryMiB, which is 512, got 256",
   ],
   [
-    "a back end that comes later, wrong",
+    "a server of another protocol",
     { backend: { type: "arrakis", url: "ftp://10.0.0.1" } },
-    'backend.url: expected an http or https URL, got "ftp://10.0.0.1" (string)',
+    'backend.url: expected a URL such as http://127.0.0.1:7000, https://HOST:PORT or unix:///run/microvm.sock, without user and query, got "ftp://10.0.0.1" (string)',
   ],
   [
     "a snapshot on qemu",

@@ -1,0 +1,37 @@
+/** A server's answers as what the resource tells. Pure. */
+
+import type { Vm } from "../../server/wire.js";
+import type { ObservedState, ServerVmOutputs, VmReference } from "../backend.js";
+
+/** What the server says of a VM. What it does not say is left out. */
+export function outputsOf(vm: Vm): ServerVmOutputs {
+  const { ip, instance, cmdline, rootEvidence } = vm;
+  const address = ip?.split("/")[0];
+  return {
+    state: stateOf(vm),
+    ...(rootEvidence === undefined ? {} : { rootEvidence }),
+    ...(instance === undefined ? {} : { instance }),
+    ...(address ? { guestIp: address } : {}),
+    ...(cmdline === undefined ? {} : { cmdline }),
+  };
+}
+
+/** Whether a VM of the list is the one of the reference: a server that tells instances has another one by the same name. */
+export function isSame(vm: Vm, { vmName, instance }: VmReference): boolean {
+  return vm.vmName === vmName && (vm.instance === undefined || vm.instance === instance);
+}
+
+/** Status of the API, in capitals. One that is made and does not run yet is no different from one that was stopped. */
+export function stateOf({ status }: Vm): ObservedState {
+  switch (status) {
+    case "RUNNING":
+      return "running";
+    case "PAUSED":
+      return "paused";
+    case "STOPPED":
+    case "CREATED":
+      return "stopped";
+    default:
+      return "damaged";
+  }
+}
