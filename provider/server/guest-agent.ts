@@ -3,7 +3,7 @@
  * what it answers is checked like anything that comes from outside.
  */
 
-import type { z } from "zod";
+import { z } from "zod";
 import { HttpClient, type HttpRequest, HttpStatusError } from "../backends/http.js";
 import { MicroVmError, messageOf, shown, systemCodeOf } from "../errors.js";
 import {
@@ -20,7 +20,12 @@ export interface GuestAgent {
   /** IPv4 address: the guest's own, or this host's with a forwarded port. */
   readonly address: string;
   readonly port: number;
+  /** How long a guest that has just booted may take to start it, in seconds; 10 by default. */
+  readonly patienceSeconds?: number;
 }
+
+const PATIENCE_SECONDS = 10;
+const POLL_MILLISECONDS = 100;
 
 /** Arrakis' limit for a command, and ours for one that names none. */
 const DEFAULT_TIMEOUT_SECONDS = 30;
@@ -103,18 +108,47 @@ function assertGuestPath(path: string, input: string): void {
 }
 
 async function ask<T>(agent: GuestAgent, request: HttpRequest<T>): Promise<T> {
-  const { vmName, address, port } = agent;
+  const { vmName, address, port, patienceSeconds = PATIENCE_SECONDS } = agent;
   const client = await HttpClient.open({
     server: `the command server in the guest of ${vmName}`,
     origin: `http://${address}:${port}`,
   });
+  const hello = {
+    method: "GET",
+    path: "/",
+    answer: z.undefined(),
+    timeoutSeconds: Math.max(1, patienceSeconds),
+  } as const;
   try {
-    return await client.send(request);
+    await told(vmName, hello, async () => await untilUp(client, hello));
+    return await told(vmName, request, async () => await client.send(request));
+  } finally {
+    client.close();
+  }
+}
+
+/** Waits until the command server answers anything: what is asked of it is sent once, when it is there. */
+async function untilUp(client: HttpClient, hello: HttpRequest<undefined>): Promise<void> {
+  const deadline = performance.now() + hello.timeoutSeconds * 1000;
+  for (;;) {
+    try {
+      return await client.send(hello);
+    } catch (error) {
+      if (!(error instanceof MicroVmError)) throw error;
+      // It has no such page, but it is there.
+      if (error.cause instanceof HttpStatusError) return;
+      if (!isNobodyThere(error.cause) || performance.now() > deadline) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MILLISECONDS));
+  }
+}
+
+async function told<T>(vmName: string, request: HttpRequest<unknown>, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
   } catch (error) {
     if (!(error instanceof MicroVmError)) throw error;
     throw new MicroVmError("guest-agent", `${vmName}: ${reasonOf(error, request)}`, { cause: error });
-  } finally {
-    client.close();
   }
 }
 
@@ -128,6 +162,10 @@ const nobodyThere: ReadonlySet<string> = new Set([
   "UND_ERR_CONNECT_TIMEOUT",
 ]);
 
+function isNobodyThere(cause: unknown): boolean {
+  return nobodyThere.has(systemCodeOf(cause) ?? "");
+}
+
 function reasonOf(error: MicroVmError, { path, timeoutSeconds }: HttpRequest<unknown>): string {
   const { cause } = error;
   if (cause instanceof HttpStatusError) return error.text;
@@ -135,7 +173,7 @@ function reasonOf(error: MicroVmError, { path, timeoutSeconds }: HttpRequest<unk
     const goesOn = path === "/cmd" ? "; the command goes on there" : "";
     return `the guest's command server has not answered within ${timeoutSeconds} s${goesOn}`;
   }
-  if (nobodyThere.has(systemCodeOf(cause) ?? "")) {
+  if (isNobodyThere(cause)) {
     return `no command server answers in the guest (${messageOf(cause)}): it is not up yet, or this guest has none`;
   }
   return error.text;

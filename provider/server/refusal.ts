@@ -35,6 +35,7 @@ const statusCodes: { readonly [Code in ErrorCode]?: number } = {
   "create-in-progress": 409,
   "port-taken": 409,
   "address-taken": 409,
+  "guest-agent": 502,
   interrupted: 503,
 };
 

@@ -56,6 +56,8 @@ describe.skipIf(reason !== undefined)(
       const made = await lab.create({ vmName, portForwards: [forward], entryPoint: "/start" });
       ({ reference } = made);
       agent = { vmName, address: "127.0.0.1", port: hostPort };
+      // A command just after the boot waits for the guest's command server.
+      expect(await runInGuest(agent, { cmd: "echo up" })).toEqual({ output: "up\n" });
     }, 240_000);
     afterAll(async () => await lab.close());
 
@@ -126,10 +128,11 @@ describe.skipIf(reason !== undefined)(
 
     it("is named when its command server is gone", async () => {
       await runInGuest(agent, { cmd: "killall guest-agent", blocking: false });
+      const impatient = { ...agent, patienceSeconds: 1 };
       await expect
         .poll(
           async () =>
-            await runInGuest(agent, { cmd: "true", timeoutSeconds: 5 }).catch((error: unknown) => error),
+            await runInGuest(impatient, { cmd: "true", timeoutSeconds: 5 }).catch((error: unknown) => error),
         )
         .toMatchObject({
           code: "guest-agent",
@@ -139,7 +142,7 @@ describe.skipIf(reason !== undefined)(
         });
       await lab.remove(reference, 0);
       await rm(join(lab.folder, "complete/var/up.txt"));
-      await expect(runInGuest(agent, { cmd: "true" })).rejects.toThrow(/ECONNREFUSED/);
+      await expect(runInGuest(impatient, { cmd: "true" })).rejects.toThrow(/ECONNREFUSED/);
     });
   },
 );
