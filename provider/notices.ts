@@ -170,6 +170,11 @@ export const noticeKinds = {
     cause: "An earlier engine was killed before it could save the snapshot that it had taken.",
     remedy: NOTHING,
   },
+  "snapshot-on-server": {
+    text: "{snapshot}: the server at {url} keeps the snapshot; its API cannot remove one",
+    cause: "A snapshot of a VM on a server leaves the program.",
+    remedy: "Remove it on the server's host if its space is needed.",
+  },
   "connections-left": {
     text: "{vm}: this host keeps connections with the guest of before at {address}; the restored one may stand still for minutes until it connects anew",
     cause:
@@ -180,6 +185,11 @@ export const noticeKinds = {
     text: "{vm}: restores the guest of {snapshot}, with the memory and the disk that it had then",
     cause: "`snapshotId` names a snapshot, and the VM is new or made anew.",
     remedy: "Read it before saying yes: what the guest has not yet written goes to its root from now on.",
+  },
+  "export-reclaimed": {
+    text: "{export}: the export of an interrupted up ({created}) is ended; it is made anew",
+    cause: "An earlier engine was killed before it could save the export that it had made.",
+    remedy: NOTHING,
   },
   forgotten: {
     text: "{vm} is forgotten; its folder is now {folder}",

@@ -1,7 +1,20 @@
 /** Pulumi resources for microVMs whose root file system is mounted over NFS. */
 
+export { AgentFs, type AgentFsArgs } from "./agentfs.js";
+export { type Change, type Changes, getChanges, type GetChangesOptions } from "./changes.js";
+export {
+  type CommandResult,
+  downloadFiles,
+  type GuestFile,
+  type GuestFileArgs,
+  runCommand,
+  uploadFiles,
+} from "./guest.js";
+export type { ExportNetworkArgs, ExportRoot } from "./export-root.js";
 export {
   MicroVm,
+  type ArrakisBackendArgs,
+  type BackendOutput,
   type CloudHypervisorBackendArgs,
   type DiskOutput,
   type MicroVmArgs,
@@ -10,4 +23,5 @@ export {
   type QemuBackendArgs,
   type ReadinessArgs,
 } from "./microvm.js";
+export { NfsExport, type NfsExportArgs } from "./nfs-export.js";
 export { MicroVmSnapshot, type MicroVmSnapshotArgs } from "./snapshot.js";

@@ -102,6 +102,11 @@ export interface MicroVmArgs {
   nfsMountPort?: pulumi.Input<number | "rpcbind">;
   /** More NFS mount options. Default: `"rsize=1048576,wsize=1048576"`, added unless named; `""` adds nothing. */
   nfsOptions?: pulumi.Input<string>;
+  /**
+   * Id of the `AgentFs` or `NfsExport` that serves the root, as its `root` gives it: where that is made anew, so is the VM. Default: none,
+   * for a server of your own.
+   */
+  nfsExport?: pulumi.Input<string>;
   /** More words for the kernel command line. Default: `["panic=-1"]`, added unless named; `[]` adds nothing. */
   kernelArgs?: pulumi.Input<pulumi.Input<string>[]>;
   /** `"static"` (default), `"dhcp"`, or the guest's IPv4 address on its link. */

@@ -14,6 +14,12 @@ export const microVmProvider = 'exports.handler=()=>require("pulumi-microvm/prov
 /** The provider of a MicroVmSnapshot; as frozen as {@link microVmProvider}. */
 export const snapshotProvider = 'exports.handler=()=>require("pulumi-microvm/snapshot")';
 
+/** The provider of an AgentFs; as frozen as {@link microVmProvider}. */
+export const agentFsProvider = 'exports.handler=()=>require("pulumi-microvm/agentfs")';
+
+/** The provider of an NfsExport; as frozen as {@link microVmProvider}. */
+export const nfsExportProvider = 'exports.handler=()=>require("pulumi-microvm/nfs")';
+
 /** Shared by all copies of this package in one process. */
 const PROVIDERS = Symbol.for("pulumi-microvm.providers");
 

@@ -97,6 +97,8 @@ function exportPlace(request: PreflightRequest): ExportPlace | undefined {
   const mountPort = known(request, "nfsMountPort");
   const path = known(request, "nfsPath");
   const link = knownLink(request);
+  // Made in this very up: there is nobody to ask yet.
+  if (request.unknown.has("nfsExport")) return undefined;
   if (known(request, "useNfsRoot") !== true || known(request, "nfsServer") === undefined) return undefined;
   if (
     address === undefined ||
@@ -119,7 +121,7 @@ const checks: readonly { readonly what: string; readonly needs: readonly InputNa
   { what: "the root disk's image", needs: ["useNfsRoot", "rootfs"] },
   {
     what: "the NFS export",
-    needs: ["useNfsRoot", "nfsServer", "nfsPort", "nfsPath", "nfsMountPort", "backend", "network"],
+    needs: ["useNfsRoot", "nfsServer", "nfsPort", "nfsPath", "nfsMountPort", "nfsExport", "backend", "network"],
   },
   { what: "the init program in the export", needs: ["kernelArgs"] },
   { what: "this host's hypervisor", needs: ["backend"] },

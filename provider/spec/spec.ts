@@ -16,6 +16,8 @@ export type RootSpec =
       readonly nfsMountPort: number | "rpcbind";
       /** Mount options beside ours, as they go into nfsroot=; empty for none. */
       readonly nfsOptions: string;
+      /** Id of the export resource that serves the root; absent for a server of the person's own. */
+      readonly nfsExport?: string;
     }
   | { readonly useNfsRoot: false; readonly rootfs: string };
 

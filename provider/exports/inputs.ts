@@ -1,0 +1,213 @@
+/** Inputs of the export resources: each held against its schema, then where the export is served. Pure. */
+
+import { createHash } from "node:crypto";
+import { isIPv4 } from "node:net";
+
+import { z } from "zod";
+
+import { hostPlaceOf, subnetOf, tapNetwork, tapNetworkOf } from "../boot/tap-link.js";
+import { shown } from "../errors.js";
+import { generatedName } from "../spec/identity.js";
+import { interfaceName, schemas } from "../spec/schema.js";
+import { type Failure, holdsUnknown, UNKNOWN } from "../spec/validate.js";
+import type { HeldBridge, ServingPlace } from "./record.js";
+
+type Values = Readonly<Record<string, unknown>>;
+
+interface Row {
+  readonly schema: z.ZodType;
+  /** Completes "expected …, got …". */
+  readonly expected: string;
+}
+
+const port: Row = { schema: z.int().min(1).max(65_535), expected: "an integer from 1 to 65535" };
+const path: Row = {
+  schema: z
+    .string()
+    .startsWith("/")
+    .max(4095)
+    .regex(/^\P{Cc}*$/u),
+  expected: "an absolute path without control characters",
+};
+const boolean: Row = { schema: z.boolean(), expected: "true or false" };
+
+const common = {
+  bind: {
+    schema: z.string().refine((text) => text === "bridge" || isIPv4(text)),
+    expected: 'an IPv4 address of this host, or "bridge" for that of the VMs\' bridge',
+  },
+  network: {
+    schema: z.strictObject({
+      bridge: interfaceName.optional(),
+      subnet: z
+        .string()
+        .refine((text) => hostPlaceOf(text) !== undefined)
+        .optional(),
+    }),
+    expected: 'an object { bridge?, subnet? } as the VMs have it, such as { subnet: "10.20.1.1/16" }',
+  },
+  port,
+} as const;
+
+/** Inputs of an AgentFs. */
+export const agentFsRows = {
+  ...common,
+  agentId: {
+    schema: z.string().regex(/^[A-Za-z0-9_-]{1,128}$/),
+    expected: "letters, digits, hyphens and underscores, at most 128",
+  },
+  databasePath: path,
+  baseDirectory: path,
+  key: { schema: z.string().regex(/^(?:[0-9a-fA-F]{2}){16,64}$/), expected: "a key in hex digits" },
+  cipher: {
+    schema: z.enum([
+      "aegis128l",
+      "aegis128x2",
+      "aegis128x4",
+      "aegis256",
+      "aegis256x2",
+      "aegis256x4",
+      "aes128gcm",
+      "aes256gcm",
+    ]),
+    expected: "a cipher of AgentFS, such as aegis256 or aes256gcm",
+  },
+  deleteDatabase: boolean,
+  binary: path,
+} as const satisfies Record<string, Row>;
+
+const CLIENT = "an IPv4 address, or an IPv4 network such as 10.20.0.0/16";
+
+/** Inputs of an NfsExport. */
+export const nfsExportRows = {
+  ...common,
+  directory: {
+    // It is the export's path too, and stands in quotes in the server's configuration.
+    schema: schemas.nfsPath.regex(/^[^{}$]*$/),
+    expected:
+      "an absolute path of printable ASCII without blanks, quotes, commas, braces, backslashes, $, % and ..",
+  },
+  mountPort: port,
+  readOnly: boolean,
+  squash: { schema: z.enum(["none", "root", "all"]), expected: '"none", "root" or "all"' },
+  allowedClients: {
+    schema: z.array(z.string().refine(isClient)).min(1).max(64),
+    expected: `a list of 1 to 64, each ${CLIENT}`,
+  },
+} as const satisfies Record<string, Row>;
+
+function isClient(text: string): boolean {
+  const [address = "", bits, ...rest] = text.split("/");
+  if (!isIPv4(address) || rest.length > 0) return false;
+  return bits === undefined || (/^\d{1,2}$/.test(bits) && Number(bits) <= 32);
+}
+
+/** Inputs after each was looked at by itself. */
+export interface Validated {
+  /** What is given and right; what is not known yet as {@link UNKNOWN}. */
+  readonly values: Values;
+  readonly failures: readonly Failure[];
+}
+
+/** Holds each input against its row. */
+export function validated(rows: Readonly<Record<string, Row>>, news: Values): Validated {
+  const values: Record<string, unknown> = {};
+  const failures: Failure[] = [];
+  const given = news["secretInputs"];
+  const secrets = new Set(Array.isArray(given) ? given : []);
+  for (const [input, { schema, expected }] of Object.entries(rows)) {
+    const value = news[input];
+    if (value === undefined || value === null) continue;
+    const shownName = input === "agentId" ? "id" : input;
+    if (secrets.has(input) && input !== "key") {
+      failures.push({
+        input: shownName,
+        text: "a secret cannot be used here: Pulumi's state shows it in clear",
+      });
+    } else if (holdsUnknown(value)) {
+      values[input] = UNKNOWN;
+    } else {
+      const parsed = schema.safeParse(value);
+      if (parsed.success) values[input] = parsed.data;
+      else {
+        const found = input === "key" ? "something else" : shown(value);
+        failures.push({ input: shownName, text: `expected ${expected}, got ${found}` });
+      }
+    }
+  }
+  return { values, failures };
+}
+
+/** Name of an export: the resource's name and 8 hex digits of its URN, the same in every preview. */
+export function exportName(urn: string): string {
+  return generatedName(urn);
+}
+
+/** Ports that no service of note has, and from which Linux picks none for outgoing connections (net.ipv4.ip_local_port_range). */
+const FIRST_PORT = 20_000;
+const PORTS = 10_000;
+
+/** An even port that follows from the URN, so that a preview knows it; the next one is free for mountd. */
+export function portOf(urn: string): number {
+  const hash = createHash("sha256").update(`${urn} nfs`).digest();
+  return FIRST_PORT + (hash.readUInt32BE(0) % (PORTS / 2)) * 2;
+}
+
+/** Where an export is served. */
+export interface Place {
+  /** As checked inputs, outputs and a MicroVm have it. */
+  readonly root: {
+    readonly nfsServer: unknown;
+    readonly nfsPort: unknown;
+    readonly nfsPath: unknown;
+    readonly nfsMountPort: unknown;
+  };
+  readonly failures: readonly Failure[];
+}
+
+/** The address that an export is bound to: loopback, one of this host, or that of the bridge. */
+export function bindAddress({ bind = "127.0.0.1", network }: Values): unknown {
+  if (bind !== "bridge") return bind;
+  return network === UNKNOWN ? UNKNOWN : bridgeOf(network)?.hostAddress;
+}
+
+/** What a VM is told of an address that a server is bound to. */
+export function serverOf(address: unknown): unknown {
+  return address === "0.0.0.0" ? "127.0.0.1" : address;
+}
+
+/** The bridge that a `network` input means. */
+export function bridgeOf(network: unknown): HeldBridge | undefined {
+  const place = tapNetworkOf(network ?? {});
+  if (place === undefined) return undefined;
+  const { bridge, hostAddress, prefixLength } = place;
+  return { bridge, hostAddress, prefixLength };
+}
+
+/** Who may mount a directory where nothing is said: this host, and on a bridge its network. */
+export function defaultClients(bind: unknown, network: unknown): unknown[] {
+  if (bind === "bridge") {
+    const bridge = bridgeOf(network);
+    return ["127.0.0.1", ...(bridge === undefined ? [] : [subnetOf(bridge)])];
+  }
+  return bind === undefined || bind === "127.0.0.1" || bind === "0.0.0.0"
+    ? ["127.0.0.1"]
+    : ["127.0.0.1", bind];
+}
+
+/** Rules over several inputs that both resources share. */
+export function placeFailures({ bind, network }: Values): Failure[] {
+  if (network === undefined || bind === "bridge" || bind === UNKNOWN) return [];
+  const text = `expected bind: "bridge" beside it, got ${shown(bind)}: a network is where the bridge's address is (by default ${tapNetwork.subnet})`;
+  return [{ input: "network", text }];
+}
+
+/** The place of a record, from checked inputs. */
+export function servingPlace(inputs: Values): ServingPlace {
+  return {
+    address: String(bindAddress(inputs)),
+    port: Number(inputs["nfsPort"]),
+    mountPort: Number(inputs["nfsMountPort"]),
+    path: String(inputs["nfsPath"]),
+  };
+}
