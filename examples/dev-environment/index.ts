@@ -1,0 +1,31 @@
+import { join } from "node:path";
+import * as pulumi from "@pulumi/pulumi";
+import { AgentFs, MicroVm, NfsExport } from "pulumi-microvm";
+
+//   pulumi config set base /path/to/a/root/file/system
+//   pulumi config set microvm:kernel /path/to/vmlinuz
+// Without AgentFS, give each machine a copy of the base, in a folder of its name, served by nfs-ganesha:
+//   pulumi config set copies /path/to/the/copies
+const config = new pulumi.Config();
+const copies = config.get("copies");
+
+// Whose machines there are, with their memory in MiB. After a change here, `pulumi preview` names that machine and no other.
+const machines = {
+  ada: 256,
+  grace: 256,
+  linus: 256,
+};
+
+/** A root of one's own: what one machine writes, no other sees. */
+function rootOf(name: string) {
+  if (copies !== undefined) return new NfsExport(`${name}-root`, { directory: join(copies, name) }).root;
+  return new AgentFs(`${name}-root`, { id: name, baseDirectory: config.require("base") }).root;
+}
+
+const vms = Object.entries(machines).map(([name, memoryMiB]) => {
+  const vm = new MicroVm(name, { ...rootOf(name), useNfsRoot: true, memoryMiB });
+  return [name, vm] as const;
+});
+
+export const vmNames = Object.fromEntries(vms.map(([name, vm]) => [name, vm.vmName]));
+export const consoleLogs = Object.fromEntries(vms.map(([name, vm]) => [name, vm.consoleLog]));
