@@ -14,6 +14,8 @@ export const ORGANIZATION = "microvm-restserver";
 export interface Recovery {
   /** VMs that are there. */
   readonly kept: readonly string[];
+  /** Those of them whose start was killed before it was done. */
+  readonly unfinished: readonly string[];
   /** VMs whose create was killed before it was done: nobody was told of them. */
   readonly undone: readonly string[];
   /** VMs whose removal was killed before it was done. */
@@ -30,6 +32,7 @@ export interface Recovery {
  */
 export async function recover(stateDirectory: string, work: Work): Promise<Recovery> {
   const kept: string[] = [];
+  const unfinished: string[] = [];
   const undone: string[] = [];
   const removed: string[] = [];
   const failed = new Map<string, string>();
@@ -46,6 +49,7 @@ export async function recover(stateDirectory: string, work: Work): Promise<Recov
       if (fate === "keep") {
         await confirm(stateDirectory, vmName, record.instance);
         kept.push(vmName);
+        if (record.phase !== "ready") unfinished.push(vmName);
       } else if (fate !== "leave") {
         await remove(stateDirectory, record, work);
         (fate === "undo" ? undone : removed).push(vmName);
@@ -54,7 +58,7 @@ export async function recover(stateDirectory: string, work: Work): Promise<Recov
       failed.set(vmName, messageOf(error));
     }
   }
-  return { kept, undone, removed, failed };
+  return { kept, unfinished, undone, removed, failed };
 }
 
 /** `leave`: another server on the same state directory has it in hand. */

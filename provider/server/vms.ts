@@ -54,9 +54,14 @@ export class Vms {
     metrics.watch(async () => (await this.#listing.all()).vms);
   }
 
-  /** Undoes and finishes what a server that was killed has left; to be called before the first request. */
+  /**
+   * Undoes and finishes what a server that was killed has left; to be called before the first request. A start takes its time: it goes on
+   * beside the requests.
+   */
   async recover(): Promise<Recovery> {
-    return await recover(this.workshop.stateDirectory, this.work);
+    const recovery = await recover(this.workshop.stateDirectory, this.work);
+    for (const vmName of recovery.unfinished) void this.#finish(vmName);
+    return recovery;
   }
 
   /** The answer to GET /v1/vms, in UTF-8: at most 250 ms old. */
@@ -109,13 +114,7 @@ export class Vms {
       if (change === "paused" && status !== "RUNNING" && status !== "PAUSED") {
         throw new Refusal(409, `${vmName} is ${status}: only a VM that runs can be paused`, "invalid-input");
       }
-      const { boot, settings } = record;
-      await backendOf(settings.backend).update({
-        reference: this.#referenceOf(record),
-        boot,
-        settings: { ...settings, powerState: wanted[change] },
-        ...this.work,
-      });
+      await this.#update(record, wanted[change]);
       if (change !== "resume") return `${vmName} is ${change}`;
       return status === "STOPPED" ? `${vmName} was off and has been started` : `${vmName} is running`;
     });
@@ -237,6 +236,27 @@ export class Vms {
       }
       throw error;
     }
+  }
+
+  async #finish(vmName: string): Promise<void> {
+    const { notice } = this.work;
+    try {
+      await this.#turn(vmName, (record) => this.#update(record, record.settings.powerState));
+      notice(`${vmName}: its start, which was killed with the server, is done`);
+    } catch (error) {
+      notice(`${vmName}: its start, which was killed with the server, has failed: ${messageOf(error)}`);
+    }
+  }
+
+  async #update(record: VmRecord, powerState: PowerState): Promise<void> {
+    const { boot, settings } = record;
+    const reference = this.#referenceOf(record);
+    await backendOf(settings.backend).update({
+      reference,
+      boot,
+      settings: { ...settings, powerState },
+      ...this.work,
+    });
   }
 
   async #remove(record: VmRecord): Promise<void> {
