@@ -7,7 +7,7 @@
  */
 
 import { randomBytes } from "node:crypto";
-import type { LocalBackend, VmReference } from "./backends/backend.js";
+import type { ArrakisBackend, LocalBackend, VmReference } from "./backends/backend.js";
 import { atBorder } from "./border.js";
 import type { CheckFailure, CheckResult } from "./check-result.js";
 import { watchEngine, whileEngineLives } from "./engine.js";
@@ -28,6 +28,7 @@ import { referenceOf, stateDirectoryOf } from "./observed.js";
 import type { Values } from "./plan/fields.js";
 import { contextOf } from "./spec/context.js";
 import { type CheckedSnapshot, isSnapshotChange, snapshotInputs } from "./spec/snapshot-inputs.js";
+import { isOnServer } from "./spec/server-inputs.js";
 import { type Failure, UNKNOWN } from "./spec/validate.js";
 
 /** Inputs to checked inputs. Of a snapshot that is there, what it was taken of stays. */
@@ -57,12 +58,13 @@ export const diff = atBorder(async (id: string, olds: Values, news: Values) => {
 
 /** Takes the snapshot; the VM runs on as it did. */
 export const create = atBorder(async (inputs: Values): Promise<{ id: string; outs: Values }> => {
-  const { vmId, stateDirectory } = inputs as unknown as CheckedSnapshot;
+  const { vmId, stateDirectory, backend: server } = inputs as unknown as CheckedSnapshot;
   const { owner } = contextOf({}, inputs);
+  if (server !== undefined) return await createOnServer(vmId, server, inputs);
   const reference = referenceOf(vmId, { stateDirectory });
   const snapshotId = `${reference.vmName}-${randomBytes(8).toString("hex")}`;
   const { takenAt } = await whileEngineLives(async (signal) => {
-    for (const snapshot of await removeUnclaimed(stateDirectory, owner)) {
+    for (const snapshot of await removeUnclaimed(reference.stateDirectory, owner)) {
       printNotice(noticeText("snapshot-reclaimed", { snapshot }));
     }
     const { backendOf } = await import("./backends/index.js");
@@ -70,16 +72,36 @@ export const create = atBorder(async (inputs: Values): Promise<{ id: string; out
     return await backend.takeSnapshot({ id: snapshotId, reference, owner, signal, notice: printNotice });
   });
   const { owner: _, ...kept } = inputs;
-  const hostId = await readHostId(stateDirectory);
+  const hostId = await readHostId(reference.stateDirectory);
   return {
     id: snapshotId,
     outs: { ...kept, observed: "there", snapshotId, vmName: reference.vmName, takenAt, hostId },
   };
 });
 
+/** A snapshot that the server keeps: it cannot be asked for what it keeps, so what was taken counts as there. */
+async function createOnServer(
+  vmId: string,
+  backend: ArrakisBackend,
+  inputs: Values,
+): Promise<{ id: string; outs: Values }> {
+  const { owner } = contextOf({}, inputs);
+  const reference = referenceOf(vmId, inputs);
+  const { vmName } = reference;
+  const id = `${vmName}-${randomBytes(8).toString("hex")}`;
+  const { backendOf } = await import("./backends/index.js");
+  const { takenAt } = await whileEngineLives(
+    async (signal) =>
+      await backendOf(backend).takeSnapshot({ id, reference, owner, signal, notice: printNotice }),
+  );
+  const { owner: _, ...kept } = inputs;
+  return { id, outs: { ...kept, observed: "there", snapshotId: id, vmName, takenAt } };
+}
+
 /** What is there now. One that is gone leaves the state; another host's is an error, never "gone". */
 export const read = atBorder(
   async (id: string, outputs: Values): Promise<{ id?: string; props?: Values }> => {
+    if (isOnServer(outputs)) return { id, props: outputs };
     const stateDirectory = stateDirectoryOf(outputs);
     const hostId = await assertHere(id, outputs);
     const observed = await observeSnapshot(stateDirectory, id);
@@ -94,6 +116,11 @@ export const read = atBorder(
 
 /** Removes the snapshot. Removing what is gone succeeds. */
 const remove = atBorder(async (id: string, outputs: Values): Promise<void> => {
+  if (isOnServer(outputs)) {
+    const { url } = outputs["backend"] as ArrakisBackend;
+    printNotice(noticeText("snapshot-on-server", { snapshot: id, url }));
+    return;
+  }
   await assertHere(id, outputs);
   await whileEngineLives(async () => await removeSnapshot(stateDirectoryOf(outputs), id));
 });
@@ -126,6 +153,7 @@ async function vmBackendOf(reference: VmReference): Promise<LocalBackend | undef
 
 /** What is there now. A state directory that is not to be seen from here says nothing, and the notice says so. */
 async function observedOf(id: string, outputs: Values): Promise<SnapshotState | "unknown"> {
+  if (isOnServer(outputs)) return "unknown"; // its API cannot be asked
   try {
     await assertHere(id, outputs);
     return await observeSnapshot(stateDirectoryOf(outputs), id);

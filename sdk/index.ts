@@ -2,14 +2,6 @@
 
 export { AgentFs, type AgentFsArgs } from "./agentfs.js";
 export { type Change, type Changes, getChanges, type GetChangesOptions } from "./changes.js";
-export {
-  type CommandResult,
-  downloadFiles,
-  type GuestFile,
-  type GuestFileArgs,
-  runCommand,
-  uploadFiles,
-} from "./guest.js";
 export type { ExportNetworkArgs, ExportRoot } from "./export-root.js";
 export {
   MicroVm,
@@ -25,3 +17,11 @@ export {
 } from "./microvm.js";
 export { NfsExport, type NfsExportArgs } from "./nfs-export.js";
 export { MicroVmSnapshot, type MicroVmSnapshotArgs } from "./snapshot.js";
+export {
+  type CommandResult,
+  downloadFiles,
+  type GuestFile,
+  type GuestFileArgs,
+  runCommand,
+  uploadFiles,
+} from "./guest.js";

@@ -2,6 +2,8 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import { confirm } from "../provider/host/confirm.js";
+import { settle } from "../provider/host/intent.js";
+import { defaultStateDirectory } from "../provider/host/state-directory.js";
 import { derivedNames } from "../provider/spec/checked.js";
 import { noticeText } from "../provider/notices.js";
 import { configuredInputs } from "./config.js";
@@ -30,6 +32,20 @@ export interface CloudHypervisorBackendArgs {
    * VM is put into it, its process and its network stay its owner's. Needs `network.tap`. Default: one is started for the VM.
    */
   apiSocket?: pulumi.Input<string>;
+}
+
+/**
+ * Has a server run the VM: Arrakis, or `microvm-restserver`. Paths are those of the server's host. What its API has no field for (vCPUs,
+ * memory, disks, ports, networks) the server decides; what only a server of this project knows is refused by the preview elsewhere.
+ */
+export interface ArrakisBackendArgs {
+  type: "arrakis";
+  /** `http://HOST:PORT`, `https://HOST:PORT`, or `unix://` and the absolute path of a socket. Another one makes the VM anew. */
+  url: pulumi.Input<string>;
+  /** Bearer token; kept as a secret in any case. */
+  token?: pulumi.Input<string>;
+  /** Absolute path of a PEM file with the certificates that the server's may be signed by. Default: Node's own. */
+  caFile?: pulumi.Input<string>;
 }
 
 /** The network of a VM on Cloud Hypervisor. */
@@ -61,8 +77,10 @@ export interface PortForwardArgs {
 export interface ReadinessArgs {
   /** How long the guest may take to prove its root, in seconds. Default: 120. */
   timeoutSeconds?: pulumi.Input<number>;
-  /** Regular expression that a console line must match, instead of any output of user space. */
+  /** Regular expression that a console line must match, instead of any output of user space. Not on a server. */
   console?: pulumi.Input<string>;
+  /** Whether a guest on a server that cannot be asked what its root is fails the `up`. Default: false, a warning. */
+  required?: pulumi.Input<boolean>;
 }
 
 /**
@@ -137,7 +155,7 @@ export interface MicroVmArgs {
   /** How long an orderly power-off may take before it is forced, in seconds. Default: 10. */
   shutdownTimeoutSeconds?: pulumi.Input<number>;
   /** What runs the VM. Default: `{ type: "qemu" }`. */
-  backend?: QemuBackendArgs | CloudHypervisorBackendArgs;
+  backend?: QemuBackendArgs | CloudHypervisorBackendArgs | ArrakisBackendArgs;
   /** Absolute path of an Arrakis config.yaml whose values count where nothing else is given. */
   configFile?: pulumi.Input<string>;
   /** What a certain finding before the boot is. Default: `"error"`. */
@@ -151,9 +169,18 @@ export interface DiskOutput {
   numQueues: number;
 }
 
-/** Outputs: all that the provider adds to the arguments. */
+/** The `backend` of a VM, its values known. */
+export interface BackendOutput {
+  readonly type: "qemu" | "cloud-hypervisor" | "arrakis";
+  readonly url?: string;
+  readonly token?: string;
+  readonly caFile?: string;
+}
+
+/** Outputs: all that the provider adds to the arguments, and the two of them that other functions read. */
 const outputNames = [
   "vmName",
+  "backend",
   "cmdline",
   "disks",
   "kernelSha256",
@@ -181,12 +208,14 @@ export class MicroVm extends pulumi.CustomResource {
 
   /** Name of the VM on its host. */
   declare readonly vmName: pulumi.Output<string>;
-  /** The kernel command line that was booted, to the letter. */
-  declare readonly cmdline: pulumi.Output<string>;
-  /** The guest's block devices, in its order. */
-  declare readonly disks: pulumi.Output<DiskOutput[]>;
-  /** SHA-256 of the kernel image that was booted. */
-  declare readonly kernelSha256: pulumi.Output<string>;
+  /** The back end as it was given; absent for the default. */
+  declare readonly backend: pulumi.Output<BackendOutput | undefined>;
+  /** The kernel command line that was booted, to the letter; absent where a server does not tell it. */
+  declare readonly cmdline: pulumi.Output<string | undefined>;
+  /** The guest's block devices, in its order; absent where a server does not tell them. */
+  declare readonly disks: pulumi.Output<DiskOutput[] | undefined>;
+  /** SHA-256 of the kernel image that was booted; absent on a server, like all that is only on this host. */
+  declare readonly kernelSha256: pulumi.Output<string | undefined>;
   /** SHA-256 of the initramfs that was booted, if there was one. */
   declare readonly initramfsSha256: pulumi.Output<string | undefined>;
   /** What was found when the resource was last created, updated or refreshed. */
@@ -198,12 +227,12 @@ export class MicroVm extends pulumi.CustomResource {
   declare readonly rootEvidence: pulumi.Output<"proved" | "restored" | "none">;
   /** IPv4 address of the guest on its link. */
   declare readonly guestIp: pulumi.Output<string>;
-  /** Absolute path of the guest's console log on its host. */
-  declare readonly consoleLog: pulumi.Output<string>;
-  /** Absolute path of the state directory that holds the VM. */
-  declare readonly stateDirectory: pulumi.Output<string>;
-  /** Which host the VM is on. */
-  declare readonly hostId: pulumi.Output<string>;
+  /** Absolute path of the guest's console log on this host; absent on a server. */
+  declare readonly consoleLog: pulumi.Output<string | undefined>;
+  /** Absolute path of the state directory that holds the VM; absent on a server. */
+  declare readonly stateDirectory: pulumi.Output<string | undefined>;
+  /** Which host the VM is on; absent on a server. */
+  declare readonly hostId: pulumi.Output<string | undefined>;
   /** What runs the guest's instructions, while it runs. */
   declare readonly accelerator: pulumi.Output<"kvm" | "tcg" | undefined>;
   /** Process id of the VMM, while it runs. */
@@ -219,7 +248,11 @@ export class MicroVm extends pulumi.CustomResource {
   // oxlint-disable-next-line no-this-before-super -- where super() throws, the constructor is left by that error
   constructor(name: string, args: MicroVmArgs, opts: pulumi.CustomResourceOptions = {}) {
     refuseOutputs(name, args);
-    const inputs = { ...args, ...configuredInputs(args) };
+    const given = { ...args, ...configuredInputs(args) };
+    const inputs = {
+      ...given,
+      ...(given.backend === undefined ? {} : { backend: withSecretToken(given.backend) }),
+    };
     const properties = {
       ...Object.fromEntries(outputNames.map((output) => [output, undefined])),
       ...inputs,
@@ -249,7 +282,7 @@ export class MicroVm extends pulumi.CustomResource {
 /** What the provider derives cannot be given: the engine itself feeds such values back under `ignoreChanges`. */
 function refuseOutputs(name: string, args: object): void {
   const derived: ReadonlySet<string> = new Set(
-    [...outputNames, ...derivedNames].filter((key) => key !== "vmName"),
+    [...outputNames, ...derivedNames].filter((key) => key !== "vmName" && key !== "backend"),
   );
   const given = Object.keys(args).filter((key) => derived.has(key));
   if (given.length === 0) return;
@@ -259,12 +292,20 @@ function refuseOutputs(name: string, args: object): void {
 }
 
 /** When the id is there, the engine has saved the resource: from now on no create may reclaim the VM. */
+/** The token of a server is a secret, whether the program says so or not. */
+function withSecretToken(backend: unknown): unknown {
+  if (typeof backend !== "object" || backend === null || pulumi.Output.isInstance(backend)) return backend;
+  const { token } = backend as Partial<ArrakisBackendArgs>;
+  return token === undefined ? backend : { ...backend, token: pulumi.secret(token) };
+}
+
 function confirmWhenSaved(vm: MicroVm): void {
-  pulumi.all([vm.id, vm.stateDirectory]).apply(async ([id, stateDirectory]) => {
+  pulumi.all([vm.id, vm.stateDirectory, vm.backend]).apply(async ([id, stateDirectory, backend]) => {
     const [vmName, instance] = id.split("/");
-    if (stateDirectory === undefined || vmName === undefined || instance === undefined) return;
+    if (vmName === undefined || instance === undefined) return;
     try {
-      await confirm(stateDirectory, vmName, instance);
+      if (backend?.url !== undefined) await settle(defaultStateDirectory(), backend.url, vmName, instance);
+      else if (stateDirectory !== undefined) await confirm(stateDirectory, vmName, instance);
     } catch (error) {
       await pulumi.log.warn(noticeText("not-confirmed", { vm: vmName, finding: String(error) }), vm);
     }

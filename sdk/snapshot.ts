@@ -9,7 +9,7 @@ import { providerOfStack, snapshotProvider } from "./pointer.js";
 
 /** Arguments of a {@link MicroVmSnapshot}. */
 export interface MicroVmSnapshotArgs {
-  /** The VM that the snapshot is taken of: on the back end `cloud-hypervisor`, and running or paused. */
+  /** The VM that the snapshot is taken of: on the back end `cloud-hypervisor` or `arrakis`, and running or paused. */
   vm: MicroVm;
   /** Any text; another one takes another snapshot, and the old one goes. Default: none. */
   trigger?: pulumi.Input<string>;
@@ -37,14 +37,16 @@ export class MicroVmSnapshot extends pulumi.CustomResource {
   declare readonly vmName: pulumi.Output<string>;
   /** When it was taken, ISO 8601. */
   declare readonly takenAt: pulumi.Output<string>;
-  /** Absolute path of the state directory that holds it. */
-  declare readonly stateDirectory: pulumi.Output<string>;
-  /** Which host it is on. */
-  declare readonly hostId: pulumi.Output<string>;
+  /** Absolute path of the state directory that holds it; absent on a server. */
+  declare readonly stateDirectory: pulumi.Output<string | undefined>;
+  /** Which host it is on; absent on a server. */
+  declare readonly hostId: pulumi.Output<string | undefined>;
 
   constructor(name: string, args: MicroVmSnapshotArgs, opts: pulumi.CustomResourceOptions = {}) {
     const { vm, trigger } = args;
-    const inputs = { vmId: vm.id, stateDirectory: vm.stateDirectory, trigger };
+    // Of a VM on a server, the server keeps the snapshot.
+    const backend = vm.backend.apply((given) => (given?.type === "arrakis" ? given : undefined));
+    const inputs = { vmId: vm.id, stateDirectory: vm.stateDirectory, backend, trigger };
     const properties = {
       ...Object.fromEntries(outputNames.map((output) => [output, undefined])),
       ...inputs,
