@@ -157,7 +157,7 @@ async function buildLocked(
   await judgeConfiguration(configuration, fragments, progress);
 
   progress(
-    `compiling with ${request.jobs} ${request.jobs === 1 ? "job" : "jobs"}, some 15 minutes of one processor`,
+    `compiling with ${request.jobs} ${request.jobs === 1 ? "job" : "jobs"}, about 13 minutes of processor time`,
   );
   try {
     await make("bzImage");

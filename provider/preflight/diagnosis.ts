@@ -5,6 +5,8 @@ import { dirname } from "node:path";
 import type { GuestLink, TapLink } from "../boot/boot.js";
 import { linkOf, seenFromHost } from "../boot/network.js";
 import { type ErrorCode, errorKinds, MicroVmError } from "../errors.js";
+import { agentFsProgram } from "../exports/agentfs.js";
+import { assertGanesha } from "../exports/ganesha.js";
 import { mkfsProgram } from "../host/disk.js";
 import { findBusybox } from "../host/initramfs/busybox.js";
 import { assertMayAdminister, networkProgram } from "../host/network/command.js";
@@ -155,6 +157,11 @@ async function hostChecks(stateDirectory: string): Promise<readonly Check[]> {
     memoryCheck(),
     look("Stateful disks", "warning", () => mkfsProgram()),
     look("Initramfs", "warning", async () => (await findBusybox(GUEST_PROCESSOR)).path),
+    look("AgentFs", "warning", () => agentFsProgram(undefined)),
+    look("NfsExport", "warning", () => {
+      assertGanesha();
+      return "nfs-ganesha and what it takes are here";
+    }),
     look("State directory", "failure", async () => {
       const isThere = await inspectStateDirectory(stateDirectory);
       return isThere ? stateDirectory : `${stateDirectory} will be made with the first VM`;

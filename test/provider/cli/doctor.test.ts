@@ -55,7 +55,9 @@ describe("microvm doctor", () => {
   const noQemu = isOnPath("qemu-system-x86_64") ? "" : " (qemu-system-x86_64 is not installed)";
   it.skipIf(noQemu !== "")(`takes one back end that works for enough${noQemu}`, async () => {
     vi.stubEnv("CLOUD_HYPERVISOR", join(folder, "absent"));
+    vi.stubEnv("AGENTFS", join(folder, "absent"));
     const { of, status } = await doctor();
+    expect(of("AgentFs")).toMatchObject({ status: "warning", code: "host-unusable" });
     expect(of("QEMU")).toMatchObject({ status: "pass" });
     expect(of("Cloud Hypervisor")).toMatchObject({ status: "warning", code: "host-unusable" });
     expect(status).toBe(0);
