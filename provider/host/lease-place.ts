@@ -51,8 +51,15 @@ export async function leasesDirectory(env: NodeJS.ProcessEnv): Promise<string> {
   return path;
 }
 
-/** Removes what killed processes left, and what was retired long ago. */
+/** When the leases of a folder were last swept by this process: hundreds of VMs take theirs in a row. */
+const sweptAt = new Map<string, number>();
+const SWEEP_MILLISECONDS = 60_000;
+
+/** Removes what killed processes left, and what was retired long ago; now and then. */
 async function sweep(leases: string): Promise<void> {
+  const now = performance.now();
+  if (now - (sweptAt.get(leases) ?? -Infinity) < SWEEP_MILLISECONDS) return;
+  sweptAt.set(leases, now);
   const retired = (await namesIn(join(leases, RETIRED))).map((name) => join(RETIRED, name));
   const prepared = (await namesIn(leases)).filter((name) => name.startsWith(".new-"));
   for (const name of [...retired, ...prepared]) {

@@ -53,13 +53,19 @@ export function findByArgument(...texts: readonly string[]): ProcessIdentity[] {
   for (const name of readdirSync("/proc")) {
     const pid = Number(name);
     if (!Number.isInteger(pid) || pid === process.pid) continue;
+    // The cheaper look first: there may be thousands.
+    if (!hasArgument(pid, texts)) continue;
     const identity = identify(pid);
-    const argv = readOfProcess(pid, "cmdline")?.split("\0");
-    if (identity === undefined || !argv?.some((argument) => texts.some((text) => argument.includes(text))))
-      continue;
+    if (identity === undefined || !hasArgument(pid, texts)) continue; // another's by now
     if (realUserOf(pid) === process.getuid?.() && isAlive(identity)) found.push(identity);
   }
   return found;
+}
+
+function hasArgument(pid: number, texts: readonly string[]): boolean {
+  const line = readOfProcess(pid, "cmdline");
+  if (line === undefined || !texts.some((text) => line.includes(text))) return false;
+  return line.split("\0").some((argument) => texts.some((text) => argument.includes(text)));
 }
 
 /**

@@ -65,7 +65,7 @@ class CloudHypervisorControl implements VmmControl {
     return guestStateOf(await this.api.info());
   }
 
-  async boot(launch: Launch, { notice }: Work): Promise<void> {
+  async prepare(launch: Launch, { notice }: Work): Promise<void> {
     try {
       await this.api.create(vmConfig(launch, true));
     } catch (error) {
@@ -75,6 +75,9 @@ class CloudHypervisorControl implements VmmControl {
       await this.api.delete();
       await this.api.create(vmConfig(launch, false));
     }
+  }
+
+  async boot(): Promise<void> {
     await this.api.boot();
   }
 
@@ -125,7 +128,7 @@ class AttachedCloudHypervisor extends CloudHypervisorControl implements Attached
   }
 
   /** Without Landlock: what a process gives up by it, it never has again. */
-  override async boot(launch: Launch): Promise<void> {
+  override async prepare(launch: Launch): Promise<void> {
     const { directory, consoleLog } = launch.paths;
     try {
       await this.api.create(vmConfig(launch, false));
@@ -142,7 +145,6 @@ class AttachedCloudHypervisor extends CloudHypervisorControl implements Attached
         { input: "backend.apiSocket" },
       );
     }
-    await this.api.boot();
   }
 
   override async quit(): Promise<void> {

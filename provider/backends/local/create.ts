@@ -46,6 +46,7 @@ export async function createVm(vmm: Vmm, prove: Prover, request: CreateRequest):
       stateDirectory: state.path,
       work: { signal, notice },
       restoration,
+      isNew: true,
     };
     return await prepareAndStart(place, state, claimed);
   } catch (error) {

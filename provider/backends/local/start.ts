@@ -5,6 +5,7 @@ import { mkdir, rename } from "node:fs/promises";
 import type { BootConfiguration } from "../../boot/boot.js";
 import { claimOf } from "../../console/evidence.js";
 import { MicroVmError, systemCodeOf } from "../../errors.js";
+import { allOf } from "../../host/all-of.js";
 import { growFileSystem } from "../../host/disk.js";
 import { attachNetwork } from "../../host/network/index.js";
 import { type VmPaths, vmPaths } from "../../host/paths.js";
@@ -38,6 +39,8 @@ export interface StartPlace {
   readonly work: Work;
   /** What the guest is made from, in place of a boot. */
   readonly restoration?: Restoration;
+  /** Present and true at the first start, before which nothing of the VM's network can be there. */
+  readonly isNew?: true;
 }
 
 /** Largest file that the VMM may write, in MiB: one limit of the system for all files of a process. */
@@ -73,6 +76,7 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
     const { vmName, instance, boot } = record;
     const vcpus = restoration?.snapshot.queuePairs ?? boot.vcpus; // the tap is made for one queue each
     const plain = await prepareLaunch(place.vmm, started, paths);
+    const isNew = restoration === undefined ? place.isNew : undefined; // of a restored guest's CID there is a lease
     const connect = async (): Promise<VmmControl> => {
       if (program === undefined) return await connectFree(place.vmm, started);
       const identity = await spawnDetached(spawnRequest(program, plain, paths));
@@ -82,7 +86,7 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
     };
     // Each takes about as long as the other, and the VMM opens the tap only when its guest is to run.
     const [attached, connected] = await Promise.allSettled([
-      attachNetwork({ stateDirectory, vmName, instance, boot: { ...boot, vcpus } }),
+      attachNetwork({ stateDirectory, vmName, instance, boot: { ...boot, vcpus }, isNew }),
       connect(),
     ]);
     if (connected.status === "rejected")
@@ -93,7 +97,12 @@ export async function startVm(place: StartPlace, record: VmRecord): Promise<VmRe
       const launch: Launch = { ...plain, network: attached.value };
       stopIfInterrupted(work.signal);
       started = { ...started, phase: "started" };
-      await writeRecord(stateDirectory, started);
+      await allOf([
+        writeRecord(stateDirectory, started),
+        ...(restoration === undefined && control.prepare !== undefined
+          ? [control.prepare(launch, work)]
+          : []),
+      ]);
       if (restoration === undefined) await control.boot(launch, work);
       else await restoration.letRun(launch, control, work);
     } finally {

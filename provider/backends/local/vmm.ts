@@ -53,7 +53,9 @@ export type GuestState = "running" | "paused" | "unbooted" | "ended";
 /** One connection to a running VMM. Every method throws MicroVmError `vmm-failed` with the VMM's own words. */
 export interface VmmControl {
   guestState(): Promise<GuestState>;
-  /** Lets the guest run for the first time. */
+  /** Does what of {@link boot} can be done before the record says that the guest runs. */
+  prepare?(launch: Launch, work: Work): Promise<void>;
+  /** Lets the guest run for the first time, after {@link prepare}. */
   boot(launch: Launch, work: Work): Promise<void>;
   /** Lets a paused guest go on; one that runs, too. */
   resume(): Promise<void>;

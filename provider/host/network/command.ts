@@ -73,18 +73,33 @@ export async function run(name: NetworkProgram, args: readonly string[], input =
   // EPIPE: it ended without reading; then its exit code tells.
   child.stdin?.on("error", () => {});
   child.stdin?.end(input);
-  const what = `${name} ${args.join(" ")} failed`;
   try {
     const [printed, words] = await Promise.all([textOf(stdout), textOf(stderr), once(child, "close")]);
     if (child.exitCode === 0) return printed;
     const output = words.trim();
     const end = child.signalCode === null ? `exit code ${child.exitCode}` : `signal ${child.signalCode}`;
-    const shown = output === "" ? end : output.replaceAll(/\s*\n\s*/g, "; ");
-    throw new CommandError(`${what}: ${shown}`, output, undefined);
+    throw failureOf(name, args, output, end);
   } catch (error) {
     if (error instanceof CommandError) throw error;
-    throw new CommandError(`${what}: ${messageOf(error)}`, "", error);
+    throw failureOf(name, args, "", messageOf(error), error);
   }
+}
+
+/**
+ * The error of a program that has failed.
+ *
+ * @param output What it printed to its standard error.
+ * @param end How it ended, shown where it printed nothing.
+ */
+export function failureOf(
+  name: NetworkProgram,
+  args: readonly string[],
+  output: string,
+  end: string,
+  cause?: unknown,
+): CommandError {
+  const shown = output === "" ? end : output.replaceAll(/\s*\n\s*/g, "; ");
+  return new CommandError(`${name} ${args.join(" ")} failed: ${shown}`, output, cause);
 }
 
 /** Whether this process may change the network: whether it has CAP_NET_ADMIN (capabilities(7)). */

@@ -9,6 +9,7 @@ import { createHash } from "node:crypto";
 
 import { type BootConfiguration, type GuestLink, tapNameOf, type TapLink } from "../../boot/boot.js";
 import { MicroVmError } from "../../errors.js";
+import { allOf } from "../all-of.js";
 import { type LeaseHolder, releaseUnique, takeUnique, uniqueValues } from "../lease.js";
 import { assertMayAdminister, isInstalled } from "./command.js";
 import {
@@ -25,12 +26,14 @@ import {
   routeLoopback,
   straysOf,
   tapLines,
+  withInterfaces,
 } from "./links.js";
-import { withNetworkLock } from "./lock.js";
 import { removeRules, setRules } from "./ruleset.js";
 
 /** A VM as its network sees it. */
 export interface NetworkedVm extends LeaseHolder {
+  /** Present and true where the instance is attached for the first time and has no CID, so that nothing of it can be there. */
+  readonly isNew?: true;
   readonly boot: Pick<BootConfiguration, "link" | "portForwards" | "root" | "vcpus">;
 }
 
@@ -64,13 +67,27 @@ export async function attachNetwork(
 ): Promise<Attachment | undefined> {
   const { link } = vm.boot;
   if (link.kind !== "tap") return undefined;
-  if (link.asIs !== true) assertMayAdminister();
-  await leaseAddress(vm, link, env);
-  if (link.tap !== undefined) await leaseTap(vm, link.tap, env);
-  const vsockCid = await leaseCid(vm, env);
-  if (link.asIs === true) return { ...(await existingTap(vm, link)), vsockCid };
-  const tap = await withNetworkLock(async () => await make(vm, link));
-  return { ...tap, vsockCid };
+  if (link.asIs === true) return { vsockCid: await lease(vm, link, env), ...(await existingTap(vm, link)) };
+  assertMayAdminister();
+  // Leases are files: they are taken while the programs start, and nothing is made before.
+  const leased = lease(vm, link, env);
+  const [cid, made] = await Promise.allSettled([
+    leased,
+    withInterfaces(async (all) => {
+      await leased;
+      return await make(vm, link, all);
+    }),
+  ]);
+  if (cid.status === "rejected") throw cid.reason;
+  if (made.status === "rejected") throw made.reason;
+  return { ...made.value, vsockCid: cid.value };
+}
+
+/** All that is one VM's alone. @returns The CID. */
+async function lease(vm: NetworkedVm, link: TapLink, env: NodeJS.ProcessEnv): Promise<number> {
+  const taps = link.tap === undefined ? [] : [leaseTap(vm, link.tap, env)];
+  const [cid] = await allOf([leaseCid(vm, env), leaseAddress(vm, link, env), ...taps]);
+  return cid;
 }
 
 /**
@@ -90,7 +107,7 @@ export async function detachNetwork(
   const isLeased = (await uniqueValues("guest-address", instance, env)).length > 0;
   if (!isLeased && !interfaceNames().includes(tapNameOf(instance))) return;
   assertMayAdminister();
-  await withNetworkLock(async () => await remove(instance, tapNameOf(instance)));
+  await withInterfaces(async (all) => await remove(instance, tapNameOf(instance), all));
   await releaseUnique(instance, env);
 }
 
@@ -104,7 +121,7 @@ export async function changeForwards(vm: NetworkedVm): Promise<void> {
   const { link } = vm.boot;
   if (link.kind !== "tap" || link.asIs === true) return;
   assertMayAdminister();
-  await withNetworkLock(async () => await setRulesOf(vm, link, hasOwnBridge(link, await interfaces())));
+  await withInterfaces(async (all) => await setRulesOf(vm, link, hasOwnBridge(link, all)));
 }
 
 /** What is left of a VM that nobody knows any more, at the address of this one. One that still runs keeps it. */
@@ -123,17 +140,12 @@ async function removeStrays(vm: NetworkedVm, link: TapLink, all: readonly Interf
   }
 }
 
-async function remove(instance: string, tap: string): Promise<void> {
-  await allOf([removeRulesOf(instance), removeLinks(tap)]);
+async function remove(instance: string, tap: string, all: readonly Interface[]): Promise<void> {
+  await allOf([removeRulesOf(instance), removeLinks(tap, all)]);
 }
 
 async function removeRulesOf(instance: string): Promise<void> {
   if (isInstalled("nft")) await removeRules(instance); // without it there are none
-}
-
-/** Waits for all, also where one has failed: nothing goes on after the lock is given back. */
-async function allOf(works: readonly Promise<void>[]): Promise<void> {
-  for (const done of await Promise.allSettled(works)) if (done.status === "rejected") throw done.reason;
 }
 
 /** The person's own, used as it is. */
@@ -154,9 +166,12 @@ function hasOwnBridge({ bridge }: TapLink, all: readonly Interface[]): boolean {
 }
 
 /** Bridge, tap and rules, side by side: rules know interfaces by name, and nobody has the tap open yet. */
-async function make(vm: NetworkedVm, link: TapLink): Promise<Pick<Attachment, "tap" | "queuePairs">> {
+async function make(
+  vm: NetworkedVm,
+  link: TapLink,
+  all: readonly Interface[],
+): Promise<Pick<Attachment, "tap" | "queuePairs">> {
   const { vcpus } = vm.boot;
-  const all = await interfaces();
   assertFits(link, all);
   await removeStrays(vm, link, all);
   const existing = link.tap === undefined ? undefined : find(all, link.tap);
@@ -167,8 +182,9 @@ async function make(vm: NetworkedVm, link: TapLink): Promise<Pick<Attachment, "t
   const tap = tapNameOf(vm.instance);
   const bridge = find(all, link.bridge);
   const lines = [...bridgeLines(link, bridge), ...tapLines(link, vm.instance, vcpus, find(all, tap))];
-  const links = makeLinks(lines);
-  await allOf([links, setRulesOf(vm, link, bridge === undefined || isOwnBridge(bridge), links)]);
+  // In the next turn: nft takes longer than ip, and to start a program keeps this process from starting the other.
+  const links = Promise.resolve().then(async () => await makeLinks(lines));
+  await allOf([setRulesOf(vm, link, bridge === undefined || isOwnBridge(bridge), links), links]);
   return { tap, queuePairs: vcpus };
 }
 
@@ -192,7 +208,7 @@ async function setRulesOf(
   }
   const tap = link.tap ?? tapNameOf(instance);
   const isApart = isOwn && link.tap === undefined;
-  await setRules({ instance, link, tap, isApart, portForwards, fromLoopback, root });
+  await setRules({ instance, link, tap, isApart, portForwards, fromLoopback, root }, vm.isNew);
 }
 
 function noLoopback(bridge: string): MicroVmError {
@@ -232,7 +248,7 @@ const MOST_CIDS = 50;
 
 /** The one that the VM has, as a restored guest needs it; else one that nobody has. */
 async function leaseCid(vm: NetworkedVm, env: NodeJS.ProcessEnv): Promise<number> {
-  const [held] = await uniqueValues("vsock-cid", vm.instance, env);
+  const [held] = vm.isNew === true ? [] : await uniqueValues("vsock-cid", vm.instance, env);
   if (held !== undefined) return Number(held);
   const start = createHash("sha256").update(vm.instance).digest().readUInt32BE(0);
   for (let step = 0; step < MOST_CIDS; step++) {

@@ -9,7 +9,8 @@ import { z } from "zod";
 import { tapNameOf, type TapLink } from "../../boot/boot.js";
 import { MicroVmError, shown } from "../../errors.js";
 import { isAbsent } from "../storage.js";
-import { run } from "./command.js";
+import { failureOf, networkProgram, run } from "./command.js";
+import { withNetworkLock } from "./lock.js";
 
 /** One network interface, as `ip -details -json address show` tells it (ip-address(8)). */
 const interfaceSchema = z.looseObject({
@@ -46,11 +47,32 @@ const interfaceSchema = z.looseObject({
 
 export type Interface = z.output<typeof interfaceSchema>;
 
+const LIST = ["-details", "-json", "address", "show"];
+
 /** All interfaces of this host's network, with their addresses. */
 export async function interfaces(): Promise<readonly Interface[]> {
-  return z
-    .array(interfaceSchema)
-    .parse(JSON.parse(await run("ip", ["-details", "-json", "address", "show"])));
+  return parsed(await run("ip", LIST));
+}
+
+/**
+ * Runs `act` as the only one that changes the network, with what is there now.
+ *
+ * @throws MicroVmError `host-unusable` when the network's lock is not to be had, or ip(8) fails.
+ */
+export async function withInterfaces<Result>(
+  act: (all: readonly Interface[]) => Promise<Result>,
+): Promise<Result> {
+  return await withNetworkLock(
+    async ({ code, printed, words }) => {
+      if (code !== 0) throw failureOf("ip", LIST, words.trim(), `exit code ${code}`);
+      return await act(parsed(printed));
+    },
+    [networkProgram("ip"), ...LIST],
+  );
+}
+
+function parsed(text: string): readonly Interface[] {
+  return z.array(interfaceSchema).parse(JSON.parse(text));
 }
 
 /** Names of all interfaces, without running a program. */
@@ -220,9 +242,13 @@ export function tapLines(
   ];
 }
 
-/** Removes a tap, and then each bridge that we made and nothing else is on. */
-export async function removeLinks(tap: string): Promise<void> {
-  const all = await interfaces();
+/**
+ * Removes a tap, and then each bridge that we made and nothing else is on.
+ *
+ * @param seen What is there, where that is known.
+ */
+export async function removeLinks(tap: string, seen?: readonly Interface[]): Promise<void> {
+  const all = seen ?? (await interfaces());
   const rest = all.filter(({ ifname }) => ifname !== tap);
   const empty = rest.filter(
     (found) => isOwnBridge(found) && !rest.some(({ master }) => master === found.ifname),

@@ -1,7 +1,7 @@
 /** One change of the host's network at a time, in all processes that share it. */
 
 import { MicroVmError } from "../../errors.js";
-import { withFileLock } from "../file-lock.js";
+import { type Ran, withFileLockAnd } from "../file-lock.js";
 
 /** What is locked: the network namespace itself, so that exactly those wait for each other who change the same interfaces. */
 const NAMESPACE = "/proc/self/ns/net";
@@ -20,15 +20,19 @@ export function heldLock(): number | undefined {
 /**
  * Runs `act` while no other process does so, nor a program that one which was killed had started.
  *
+ * @param command Program and arguments, run as soon as the lock is had: `act` is given what it has come to.
  * @throws MicroVmError `host-unusable` when the lock is not to be had within 60 s.
  */
-export async function withNetworkLock<Result>(act: () => Promise<Result>): Promise<Result> {
+export async function withNetworkLock<Result>(
+  act: (ran: Ran) => Promise<Result>,
+  command: readonly string[] = ["true"],
+): Promise<Result> {
   const mine = last.then(
     async () =>
-      await withFileLock(NAMESPACE, TIMEOUT_SECONDS, busy, async (descriptor) => {
+      await withFileLockAnd(NAMESPACE, TIMEOUT_SECONDS, busy, command, async (descriptor, ran) => {
         held = descriptor;
         try {
-          return await act();
+          return await act(ran);
         } finally {
           held = undefined;
         }

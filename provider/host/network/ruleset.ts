@@ -30,9 +30,14 @@ const listing = z.object({
   ),
 });
 
-/** Gives a VM exactly its rules: those that it had go in the same transaction. */
-export async function setRules(vm: RuledVm): Promise<void> {
-  await change(vm.instance, additionsOf(vm));
+/**
+ * Gives a VM exactly its rules: those that it had go in the same transaction.
+ *
+ * @param isNew Whether it has never had any, so that there is nothing to look for.
+ */
+export async function setRules(vm: RuledVm, isNew = false): Promise<void> {
+  if (isNew) await transact(additionsOf(vm));
+  else await change(vm.instance, additionsOf(vm));
 }
 
 /** Removes the rules of an instance, and with the last rule of a family our table in it. */

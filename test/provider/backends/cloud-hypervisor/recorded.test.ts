@@ -99,6 +99,7 @@ describe("a connection to Cloud Hypervisor", () => {
       put("vm.boot", 204),
     ]);
     const control = await cloudHypervisor.connect(socket);
+    await control.prepare?.(launch, work);
     await control.boot(launch, work);
     control.close();
     expect(requests.map(({ what }) => what.split("/").at(-1))).toEqual([
@@ -119,7 +120,7 @@ describe("a connection to Cloud Hypervisor", () => {
       put("vm.create", 400, '["Error from API","too many queues"]'),
     ]);
     const control = await cloudHypervisor.connect(socket);
-    await expect(control.boot(launch, work)).rejects.toThrow(/too many queues/);
+    await expect(control.prepare?.(launch, work)).rejects.toThrow(/too many queues/);
     control.close();
     expect(requests).toHaveLength(2);
   });
