@@ -266,7 +266,7 @@ export class Stack {
   private async endProcesses(): Promise<void> {
     for (const { pid, args } of await this.processes()) {
       // A person may be looking at a file of the folder with a program of their own.
-      if (!/^(?:qemu-system-|pulumi|node)/.test(basename(args[0] ?? ""))) continue;
+      if (!/^(?:qemu-system-|pulumi|node|agentfs|ganesha\.nfsd)/.test(basename(args[0] ?? ""))) continue;
       try {
         process.kill(pid, "SIGKILL");
       } catch {
