@@ -31,6 +31,8 @@ export interface ServerConfig {
   readonly tokenFile?: string;
   /** Certificate and key for TLS, in PEM. */
   readonly tls?: { readonly cert: string; readonly key: string };
+  /** `ready_console`: regular expression that a console line of a ready guest matches. */
+  readonly readyConsole?: string;
   /** Keys that the file names and this hypervisor has no use for: the server says so when it starts. */
   readonly unused: readonly string[];
 }
@@ -68,6 +70,7 @@ export async function readServerConfig(path: string, totalMemoryMiB?: number): P
     commandServerPort,
     tokenFile: server.token_file,
     tls: cert !== undefined && key !== undefined ? { cert, key } : undefined,
+    readyConsole: server.ready_console,
     unused: isQemu ? bridgeKeys.filter((name) => server[name] !== undefined) : [],
   };
 }

@@ -107,6 +107,8 @@ const restserver = section({
   token_file: path,
   tls_cert: path,
   tls_key: path,
+  /** Regular expression that a console line of a ready guest matches. */
+  ready_console: said(schemas.readiness.shape.console),
 });
 
 const document = section({

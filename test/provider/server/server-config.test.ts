@@ -114,6 +114,7 @@ describe("a server's config.yaml", () => {
         "token_file: token",
         "tls_cert: tls/cert.pem",
         "tls_key: /etc/key.pem",
+        'ready_console: "login:"',
         "bridge_name: br0",
         "chv_bin: ./chv",
       ),
@@ -123,6 +124,7 @@ describe("a server's config.yaml", () => {
       hypervisor: "qemu",
       tokenFile: join(folder, "token"),
       tls: { cert: join(folder, "tls/cert.pem"), key: "/etc/key.pem" },
+      readyConsole: "login:",
       unused: ["bridge_name", "chv_bin"],
     });
     expect([config.network, config.hypervisorBinary]).toEqual([undefined, undefined]);
@@ -155,6 +157,11 @@ describe("a config.yaml is refused by file, line and column", () => {
       "a hypervisor that is none",
       server("host: localhost", "hypervisor: xen"),
       '4:17: hostservices.restserver.hypervisor: expected "cloud-hypervisor" or "qemu", got "xen" (string)',
+    ],
+    [
+      "a pattern that is none",
+      server('ready_console: "("'),
+      '3:20: hostservices.restserver.ready_console: expected a regular expression that JavaScript can compile, got "(" (string)',
     ],
     [
       "a mistyped key",
