@@ -148,6 +148,12 @@ export const noticeKinds = {
     cause: "The stateful disk grew, and its file system could not be grown with it.",
     remedy: "See what e2fsck or resize2fs said; what is on the disk is as it was.",
   },
+  "root-stale": {
+    text: "{vm}: the NFS server does not know the guest's root any more (stale file handle): the guest cannot go on, and the VM is made anew",
+    cause:
+      "The server was restarted and gives out new file handles (as AgentFS does), or the exported folder was replaced; what the guest has open is lost to it.",
+    remedy: "Nothing has to be done: the up replaces the VM, as it would one that is gone.",
+  },
   "no-landlock": {
     text: "{vm}: Cloud Hypervisor runs without Landlock, which the kernel of this host does not offer",
     cause:

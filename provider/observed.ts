@@ -122,8 +122,11 @@ async function observeServerVm(
   }
 }
 
-/** `unproved`: the guest was let run by an update that was killed before the guest had proved its root. */
-type CheckedState = ObservedState | "unproved" | "unknown";
+/**
+ * `unproved`: the guest was let run by an update that was killed before the guest had proved its root. `stale`: its NFS server does not
+ * know its root any more.
+ */
+type CheckedState = ObservedState | "unproved" | "stale" | "unknown";
 
 async function observe(
   olds: Values,
@@ -144,6 +147,10 @@ async function observe(
     if (record.owner.urn !== ownerOf(olds)?.urn) return "gone";
     const { instance } = record;
     const vm = await (await backend()).observe({ vmName, instance, stateDirectory, hostId });
+    if (vm.rootEvidence === "stale") {
+      notice(noticeText("root-stale", { vm: vmName }));
+      return "stale";
+    }
     const isUp = vm.state === "running" || vm.state === "paused";
     return isUp && vm.rootEvidence === "none" ? "unproved" : vm.state;
   } catch (error) {

@@ -222,9 +222,10 @@ export class MicroVm extends pulumi.CustomResource {
   declare readonly state: pulumi.Output<"running" | "paused" | "stopped" | "damaged">;
   /**
    * `"proved"` when the guest has shown that it runs on the named root; `"restored"` when it had shown that before the snapshot that it
-   * was restored from; `"none"` when it was never started.
+   * was restored from; `"stale"` when the NFS server does not know the guest's root any more, and the next `up` makes the VM anew;
+   * `"none"` when it was never started; `"unverified"` when it runs on a server and could not be asked.
    */
-  declare readonly rootEvidence: pulumi.Output<"proved" | "restored" | "none">;
+  declare readonly rootEvidence: pulumi.Output<"proved" | "restored" | "stale" | "none" | "unverified">;
   /** IPv4 address of the guest on its link. */
   declare readonly guestIp: pulumi.Output<string>;
   /** Absolute path of the guest's console log on this host; absent on a server. */
@@ -291,7 +292,6 @@ function refuseOutputs(name: string, args: object): void {
   );
 }
 
-/** When the id is there, the engine has saved the resource: from now on no create may reclaim the VM. */
 /** The token of a server is a secret, whether the program says so or not. */
 function withSecretToken(backend: unknown): unknown {
   if (typeof backend !== "object" || backend === null || pulumi.Output.isInstance(backend)) return backend;
@@ -299,6 +299,7 @@ function withSecretToken(backend: unknown): unknown {
   return token === undefined ? backend : { ...backend, token: pulumi.secret(token) };
 }
 
+/** When the id is there, the engine has saved the resource: from now on no create may reclaim the VM. */
 function confirmWhenSaved(vm: MicroVm): void {
   pulumi.all([vm.id, vm.stateDirectory, vm.backend]).apply(async ([id, stateDirectory, backend]) => {
     const [vmName, instance] = id.split("/");

@@ -161,9 +161,10 @@ export interface VmOutputs {
   readonly state: ObservedState;
   /**
    * `proved`: the console showed that the guest runs on the named root. `restored`: it did so before the snapshot that the guest was
-   * restored from, and has shown nothing since. `none`: it was never started.
+   * restored from, and has shown nothing since. `stale`: it runs, and its NFS server does not know its root any more. `none`: it was never
+   * started.
    */
-  readonly rootEvidence: "proved" | "restored" | "none";
+  readonly rootEvidence: "proved" | "restored" | "stale" | "none";
   /** IPv4 address of the guest on its link. */
   readonly guestIp: string;
   readonly hostId: string;

@@ -37,6 +37,8 @@ export interface VmRecord {
   readonly settings: VmSettings;
   /** Whether the guest has proved its root since it was last started. */
   readonly proved: boolean;
+  /** File handle of the NFS root that the guest has mounted, in hex digits; absent where this host could not ask for it. */
+  readonly rootHandle?: string;
   /** The snapshot that the guest which runs now was restored from; absent for one that has booted. */
   readonly restoredFrom?: string;
   /** What the guest was asked to use beyond what it was started with; absent when it was asked for nothing. */
@@ -149,6 +151,10 @@ const vmRecord: z.ZodType<VmRecord> = z.looseObject({
   boot: bootConfiguration,
   settings,
   proved: z.boolean(),
+  rootHandle: z
+    .string()
+    .regex(/^(?:[0-9a-f]{2}){1,64}$/)
+    .optional(),
   restoredFrom: z.string().optional(),
   requested: z
     .looseObject({ vcpus: z.number().int().optional(), memoryMiB: z.number().int().optional() })

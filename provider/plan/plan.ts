@@ -100,6 +100,9 @@ function repairOf(news: Values): "update" | "replace" | undefined {
     case "gone":
     case "damaged":
       return "replace";
+    case "stale":
+      // A guest that is to be off loses nothing: it mounts its root anew when it is started.
+      return news["powerState"] === "stopped" ? "update" : "replace";
     case "unproved":
       return "update";
     case "running":

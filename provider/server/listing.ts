@@ -1,5 +1,6 @@
 /** What the server has: records of its state directory, and what is found of each VM. */
 
+import type { VmOutputs } from "../backends/backend.js";
 import { backendOf } from "../backends/index.js";
 import { MicroVmError } from "../errors.js";
 import { readRecord, type VmRecord } from "../host/record.js";
@@ -161,7 +162,7 @@ export class Listing {
   async #ask(record: VmRecord): Promise<Vm | undefined> {
     const { descriptions, isCreating, stateDirectory } = this.context;
     const { vmName, instance, settings } = record;
-    const told = (state: ServedState, evidence: "proved" | "restored" | "none" = "none"): Vm =>
+    const told = (state: ServedState, evidence: VmOutputs["rootEvidence"] = "none"): Vm =>
       vmOf(record, state, evidence, descriptions);
     if (isCreating(vmName)) return told("creating");
     if (record.phase === "removing") return told("removing");

@@ -51,7 +51,7 @@ export const vm = z.object({
   // This project's own.
   instance: z.string().optional().meta({ description: "16 hex digits, new with every create" }),
   rootEvidence: z
-    .enum(["proved", "restored", "none"])
+    .enum(["proved", "restored", "stale", "none"])
     .optional()
     .meta({ description: "Whether the guest has shown that it runs on the named root" }),
   cmdline: z.string().optional().meta({ description: "The kernel command line that was booted" }),

@@ -29,7 +29,7 @@ export interface DerivedInputs {
   /** Absolute path of the state directory that holds the VM. */
   readonly stateDirectory: string;
   /** What is there now; `"running" => "gone"` is how a preview shows a lost VM. */
-  readonly observed: ObservedState | "unproved" | "unknown";
+  readonly observed: ObservedState | "unproved" | "stale" | "unknown";
 }
 
 /** Inputs that the SDK writes, not the person. */

@@ -9,6 +9,7 @@ import { vmPaths } from "../../host/paths.js";
 import { type VmRecord, readRecord } from "../../host/record.js";
 import { hasRemains } from "../../host/remains.js";
 import { readHostId } from "../../host/state-directory.js";
+import { handleState } from "../../preflight/nfs/index.js";
 import type { ObservedState, VmOutputs, VmReference } from "../backend.js";
 import { connectIfPossible } from "./power.js";
 import { attachedSocketOf, runsOf, vmmsOf, vmmsOfInstance } from "./runs.js";
@@ -29,7 +30,18 @@ export async function observeVm(vmm: Vmm, reference: VmReference): Promise<VmOut
   const { record, place } = found;
   const state = await findingOf(vmm, place.stateDirectory, record);
   if (state === "unreachable") throw unreachable(record);
-  return outputsOf(place, record, state);
+  const outputs = outputsOf(place, record, state);
+  const isProved = outputs.rootEvidence === "proved";
+  return isProved && (await isStale(record)) ? { ...outputs, rootEvidence: "stale" } : outputs;
+}
+
+/** Whether the server does not know the guest's root any more. One that does not answer says nothing. */
+async function isStale({ boot, rootHandle }: VmRecord): Promise<boolean> {
+  const { root } = boot;
+  if (root.type !== "nfs" || rootHandle === undefined) return false;
+  return (
+    (await handleState({ server: root.hostServer, port: root.port, fileHandle: rootHandle })) === "stale"
+  );
 }
 
 /** For a VM that runs, and of which nothing more can be told or done than to end it. */

@@ -14,7 +14,8 @@ import { isAlive } from "../../host/process.js";
 import { type VmRecord, writeRecord } from "../../host/record.js";
 import { removeSockets, socketPaths } from "../../host/runtime-directory.js";
 import { type SpawnRequest, spawnDetached } from "../../host/spawn.js";
-import { guestNetworkOf } from "../../preflight/export.js";
+import { guestNetworkOf, probeRequestOf } from "../../preflight/export.js";
+import { probeNfs } from "../../preflight/nfs/index.js";
 import type { Work } from "../backend.js";
 import { stopIfInterrupted } from "./interrupt.js";
 import { bootError } from "./report.js";
@@ -142,7 +143,12 @@ export async function proveVm(place: StartPlace, record: VmRecord): Promise<VmRe
     guestNetwork: boot.root.type === "nfs" ? guestNetworkOf(boot.root.hostServer, boot.link) : undefined,
     timeoutSeconds: settings.readiness.timeoutSeconds,
   });
-  const proved: VmRecord = { ...record, phase: "ready", proved: true };
+  const proved: VmRecord = {
+    ...record,
+    phase: "ready",
+    proved: true,
+    rootHandle: await rootHandleOf(record),
+  };
   await writeRecord(place.stateDirectory, proved);
   stopIfInterrupted(place.work.signal);
   if (await runs.isUp()) return proved;
@@ -150,6 +156,22 @@ export async function proveVm(place: StartPlace, record: VmRecord): Promise<VmRe
     { code: "vmm-failed", what: "the VM ended right after the guest had proved its root", withVmmLog: true },
     paths,
   );
+}
+
+/** How long an NFS server that has just served a guest may take to tell the handle of the root. */
+const HANDLE_LIMITS = { stepMs: 1000, totalMs: 2000 };
+
+/**
+ * The file handle of a guest's NFS root, by which it can be told later whether that root is still there. A restored guest has that of its
+ * past, which need not be the one of today; a server that does not tell this host is not one that has failed the guest.
+ */
+async function rootHandleOf({ boot, restoredFrom }: VmRecord): Promise<string | undefined> {
+  const { root, cmdline } = boot;
+  if (root.type !== "nfs" || restoredFrom !== undefined) return undefined;
+  const guestNetwork = guestNetworkOf(root.hostServer, boot.link);
+  const request = probeRequestOf({ ...root, guestNetwork }, cmdline.split(" "));
+  const finding = await probeNfs({ ...request, limits: HANDLE_LIMITS });
+  return finding.kind === "ok" ? finding.rootFileHandle : undefined;
 }
 
 /** What the VMM is told, but for its network, with the places made that it is to write to. */

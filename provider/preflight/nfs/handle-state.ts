@@ -1,0 +1,106 @@
+/** Whether a guest's root is still there: its file handle is asked for, over one connection per server however many VMs there are. */
+
+import { RpcConnection } from "./connection.js";
+import { Deadline } from "./deadline.js";
+import { ProbeEnd } from "./finding.js";
+import { NfsSession } from "./session.js";
+
+/** `unknown`: the server does not answer, or answers with something else; that says nothing of the handle. */
+export type HandleState = "good" | "stale" | "unknown";
+
+/** A file handle on a server. */
+export interface HandlePlace {
+  /** IPv4 address. */
+  readonly server: string;
+  /** TCP port of nfsd. */
+  readonly port: number;
+  /** Hex digits, at most 64 bytes. */
+  readonly fileHandle: string;
+}
+
+/** An answer counts for this long, in milliseconds: the engine asks about hundreds of VMs in a row. */
+const FRESH_MILLISECONDS = 1000;
+/** A server that did not answer is not asked again for this long: it would cost its time with every VM. */
+const SILENT_MILLISECONDS = 10_000;
+/** One connect, or one call with its answer. */
+const STEP_MILLISECONDS = 2000;
+/** How long a connection is kept that nobody uses. */
+const IDLE_MILLISECONDS = 500;
+
+const lines = new Map<string, ServerLine>();
+
+/** Asks GETATTR; 2 s at most for a connect and as much for an answer, once per server when it does not answer. */
+export async function handleState({ server, port, fileHandle }: HandlePlace): Promise<HandleState> {
+  const key = `${server} ${port}`;
+  let line = lines.get(key);
+  if (line === undefined) {
+    line = new ServerLine(server, port);
+    lines.set(key, line);
+  }
+  return await line.ask(fileHandle);
+}
+
+/** One server: its questions one after the other, on one connection. */
+class ServerLine {
+  readonly #answers = new Map<string, { readonly askedAt: number; readonly state: Promise<HandleState> }>();
+  #last: Promise<unknown> = Promise.resolve();
+  #connection: RpcConnection | undefined;
+  #silentUntil = -Infinity;
+  #idle: NodeJS.Timeout | undefined;
+
+  constructor(
+    readonly server: string,
+    readonly port: number,
+  ) {}
+
+  ask(fileHandle: string): Promise<HandleState> {
+    const now = performance.now();
+    const known = this.#answers.get(fileHandle);
+    if (known !== undefined && now - known.askedAt < FRESH_MILLISECONDS) return known.state;
+    const state = this.#last.then(() => this.#exchange(Buffer.from(fileHandle, "hex")));
+    this.#last = state;
+    this.#answers.set(fileHandle, { askedAt: now, state });
+    return state;
+  }
+
+  /** Never throws: an answer that does not come is one, too. */
+  async #exchange(fileHandle: Buffer): Promise<HandleState> {
+    if (performance.now() < this.#silentUntil) return "unknown";
+    clearTimeout(this.#idle);
+    try {
+      const { status } = await this.#getAttributes(fileHandle);
+      this.#idle = setTimeout(() => this.#close(), IDLE_MILLISECONDS).unref();
+      if (status === "NFS3_OK") return "good";
+      return status === "NFS3ERR_STALE" || status === "NFS3ERR_BADHANDLE" ? "stale" : "unknown";
+    } catch (error) {
+      this.#close();
+      if (!(error instanceof ProbeEnd)) throw error;
+      this.#silentUntil = performance.now() + SILENT_MILLISECONDS;
+      return "unknown";
+    }
+  }
+
+  async #getAttributes(fileHandle: Buffer): Promise<{ readonly status: string }> {
+    const isKept = this.#connection !== undefined;
+    this.#connection ??= await RpcConnection.open("nfsd", this.port, {
+      server: this.server,
+      deadline: new Deadline({ stepMs: STEP_MILLISECONDS, totalMs: Infinity }),
+      privilegedPort: false,
+      asGuest: true,
+    });
+    try {
+      return await new NfsSession(this.#connection, true).getAttributes(fileHandle);
+    } catch (error) {
+      this.#close();
+      // The server may have been restarted since the last question.
+      const isClosed = error instanceof ProbeEnd && error.finding.kind === "disconnected";
+      if (isKept && isClosed) return await this.#getAttributes(fileHandle);
+      throw error;
+    }
+  }
+
+  #close(): void {
+    this.#connection?.close();
+    this.#connection = undefined;
+  }
+}
