@@ -15,10 +15,12 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { isOnPath } from "./programs.js";
 
-/** One exported directory; its mount path is the directory's own absolute path. */
+/** One exported directory. */
 export interface NfsExport {
   /** Absolute path of the directory. */
   readonly path: string;
+  /** Its mount path; the directory's own by default. Of all exports of a server, or of none. */
+  readonly as?: string;
   /** What clients may do; `RW` by default. `None`: a mount is denied. */
   readonly access?: "RW" | "RO" | "None";
 }
@@ -32,6 +34,8 @@ export interface NfsServerOptions {
   readonly nfsPort?: number;
   /** TCP port of mountd; one that is free on 127.0.0.1 by default. */
   readonly mountPort?: number;
+  /** Whether its rpcbind answers at port 111, for whom a test must be in a network namespace of its own. */
+  readonly portMapper?: boolean;
 }
 
 /** A running server. */
@@ -92,7 +96,12 @@ async function startOnce(options: NfsServerOptions): Promise<NfsServer> {
     "setpriv",
     [...dieWithParent, "unshare", "--mount", "--propagation", "private", "sh", "-euc", START],
     {
-      env: { ...process.env, CONFIGURATION: configuration, LOG: logFile },
+      env: {
+        ...process.env,
+        CONFIGURATION: configuration,
+        LOG: logFile,
+        RPCBIND_NETWORK: options.portMapper === true ? "" : "--net",
+      },
       stdio: ["ignore", "ignore", "pipe"],
       // Out of the terminal's process group: an interrupt must not take the root away from a guest that is powered off.
       detached: true,
@@ -146,7 +155,7 @@ if [ ! -e /etc/mtab ]; then
   mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/work overlay /etc
   ln -s /proc/self/mounts /etc/mtab
 fi
-setpriv --pdeathsig KILL unshare --net --pid --fork --kill-child sh -c 'rpcbind -f -w & wait' &
+setpriv --pdeathsig KILL unshare $RPCBIND_NETWORK --pid --fork --kill-child sh -c 'rpcbind -f -w & wait' &
 tries=0
 until [ -S /run/rpcbind.sock ]; do
   tries=$((tries + 1))
@@ -165,15 +174,15 @@ function ganeshaConfiguration(
 ): string {
   const core = `NFS_CORE_PARAM {
   Protocols = 3; Bind_addr = ${address}; NFS_Port = ${nfsPort}; MNT_Port = ${mountPort};
-  Enable_UDP = false; Enable_NLM = false; Enable_RQUOTA = false; mount_path_pseudo = false;
+  Enable_UDP = false; Enable_NLM = false; Enable_RQUOTA = false; mount_path_pseudo = ${exports.some(({ as }) => as !== undefined)};
 }
 # Changes made beside the server, as tests make them, show at once.
 EXPORT_DEFAULTS { Attr_Expiration_Time = 0; }
 MDCACHE { Dir_Chunk = 0; }
 `;
   const blocks = exports.map(
-    ({ path, access = "RW" }, index) => `EXPORT {
-  Export_Id = ${index + 1}; Path = "${path}"; Pseudo = "/export${index + 1}";
+    ({ path, as, access = "RW" }, index) => `EXPORT {
+  Export_Id = ${index + 1}; Path = "${path}"; Pseudo = "${as ?? `/export${index + 1}`}";
   Access_Type = ${access}; Squash = No_Root_Squash; Protocols = 3; Transports = TCP; SecType = sys; FSAL { Name = VFS; }
 }
 `,
