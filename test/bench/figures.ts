@@ -4,7 +4,7 @@
 export interface Figure {
   /** `preview of 300`. */
   readonly name: string;
-  readonly unit: "s" | "ms" | "bytes" | "MiB";
+  readonly unit: "s" | "ms" | "bytes" | "KiB" | "MiB" | "";
   /** What ours is held against; absent where the figure stands for itself. */
   readonly baseline?: { readonly name: string; readonly value: number; readonly samples: readonly number[] };
   readonly ours: { readonly value: number; readonly samples: readonly number[] };

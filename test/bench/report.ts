@@ -63,7 +63,8 @@ export function table(figures: readonly Figure[]): string {
 
 /** A value with its unit. */
 export function shown(value: number, { unit }: Pick<Figure, "unit">): string {
-  return `${unit === "s" ? value.toFixed(2) : Math.round(value)} ${unit}`;
+  const digits = unit === "s" || (unit === "ms" && value < 10) ? 2 : 0;
+  return `${value.toFixed(digits)} ${unit}`.trimEnd();
 }
 
 function goalText({ goal, unit }: Figure): string {

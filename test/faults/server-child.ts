@@ -37,6 +37,7 @@ export class ServerChild {
 
   /** @returns When it has ended. */
   async end(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
     const ended = once(this.child, "exit");
     this.child.kill(signal);
     await ended;
