@@ -5,15 +5,13 @@ import { statusOf } from "./backends/arrakis/api.js";
 import type { AnyBackend, ArrakisBackend } from "./backends/backend.js";
 import { bootsOf, type CheckResult, resourceName, resultOf } from "./check-result.js";
 import { MicroVmError } from "./errors.js";
-import { readIntent } from "./host/intent.js";
-import { defaultStateDirectory } from "./host/state-directory.js";
 import type { Notice } from "./notice.js";
 import { noticeText } from "./notices.js";
 import { observedInput } from "./observed.js";
 import type { Values } from "./plan/fields.js";
 import { createFirstFailures, plan } from "./plan/plan.js";
 import { type Finding, judge } from "./preflight/finding.js";
-import { listOnServer, lookAtServer, type ServerLook } from "./preflight/server.js";
+import { lookAtServer, type ServerLook } from "./preflight/server.js";
 import type { ResourceContext, SpecResult } from "./spec/check.js";
 import { contextInputs, withoutSecrets } from "./spec/context.js";
 import { type CheckedServerInputs, serverVmOf } from "./spec/server-inputs.js";
@@ -65,7 +63,7 @@ export async function checkServerInputs(check: ServerCheck): Promise<CheckResult
   }
   const isMade = planned === undefined || planned.action === "replace";
   if (isMade) {
-    const asked = failures.length > 0 ? nothing : await askServer(check, inputs, exists);
+    const asked = failures.length > 0 ? nothing : await askServer(check);
     Object.assign(inputs, asked.derived);
     failures.push(...asked.failures);
     const mode = unknown.has("preflight") ? "warn" : (values.preflight ?? "error");
@@ -85,7 +83,7 @@ export async function checkServerInputs(check: ServerCheck): Promise<CheckResult
 }
 
 /** Asks what the server would make of a VM that is new or made anew. */
-async function askServer(check: ServerCheck, inputs: Values, exists: boolean): Promise<Findings> {
+async function askServer(check: ServerCheck): Promise<Findings> {
   const { result, context } = check;
   const { values, unknown } = result;
   const vm = nameOf(check);
@@ -96,17 +94,16 @@ async function askServer(check: ServerCheck, inputs: Values, exists: boolean): P
   const look = await lookAtServer(backend);
   if (!look.isThere) return { ...nothing, findings: [look.finding], notices: later };
   const checked = { ...values, vmName: vm, owner: context.owner, backend } as CheckedServerInputs;
-  const { start, isNameGenerated } = serverVmOf(checked);
+  const { start } = serverVmOf(checked);
   const failures = unsupportedFailures(look.health, start);
-  const findings = exists || unknown.has("vmName") ? [] : await nameFindings(check, backend, isNameGenerated);
-  const found = { ...nothing, failures, findings, notices: later };
-  if (failures.length > 0 || findings.length > 0) return found;
+  const found = { ...nothing, failures, notices: later };
+  if (failures.length > 0) return found;
   if (!can(look.health, "dryRun")) {
     return { ...found, notices: [...later, noticeText("server-unchecked", { vm, url: backend.url })] };
   }
   // A first preview may show what is not known yet, an up may not.
   if (missing !== "") return { ...found, derived: { cmdline: UNKNOWN, disks: UNKNOWN } };
-  return await dryRun(look, start, vm, exists);
+  return await dryRun(look, start, vm);
 }
 
 /** What the server would boot, to the letter; its refusal is one of the preview. */
@@ -114,7 +111,6 @@ async function dryRun(
   { api }: ServerLook & { isThere: true },
   start: Parameters<typeof api.dryRun>[0],
   vm: string,
-  exists: boolean,
 ): Promise<Findings> {
   try {
     const { cmdline, disks } = await api.dryRun(start);
@@ -122,29 +118,11 @@ async function dryRun(
     return { ...nothing, derived: { cmdline, disks }, notices };
   } catch (error) {
     if (!(error instanceof MicroVmError)) throw error;
-    const status = statusOf(error);
-    // Its own VM, which goes first, may stand in the way of its replacement.
-    if (status === 409 && exists) return nothing;
-    const { code, text } = error;
-    return { ...nothing, findings: [{ input: "backend", code, text, certain: status !== undefined }] };
+    // A VM of that name may be the one that goes first: nothing tells here. Create looks again.
+    const { input = "backend", code, text } = error;
+    if (code === "name-taken") return nothing;
+    return { ...nothing, findings: [{ input, code, text, certain: statusOf(error) !== undefined }] };
   }
-}
-
-/** Arrakis would boot a VM of that name, and ignore the rest of the request. */
-async function nameFindings(
-  { context, result }: ServerCheck,
-  backend: ArrakisBackend,
-  isNameGenerated: boolean,
-): Promise<readonly Finding[]> {
-  const vmName = String(result.values.vmName);
-  const { url } = backend;
-  const vms = await listOnServer(backend);
-  if (!vms.some((other) => other.vmName === vmName)) return [];
-  // What an earlier create of this resource has left, this one removes.
-  const lost = await readIntent(defaultStateDirectory(), url, vmName);
-  if (isNameGenerated && lost?.owner.urn === context.owner.urn) return [];
-  const text = `the server at ${url} has a VM ${vmName} already; choose another vmName, or remove that VM there`;
-  return [{ input: "vmName", code: "name-taken", text, certain: true }];
 }
 
 function nameOf({ result, context }: ServerCheck): string {

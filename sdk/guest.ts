@@ -79,7 +79,8 @@ function inGuest<Asked, Result>(
 ): pulumi.Output<Result> {
   // Of a VM that is there already, the id is known in a preview as well.
   if (pulumi.runtime.isDryRun()) return pulumi.output<unknown>(pulumi.unknown) as pulumi.Output<Result>;
-  const settled = pulumi.all([vm.vmName, vm.backend, asked, vm.id]);
+  // Its token makes no secret of what the guest says.
+  const settled = pulumi.all([vm.vmName, pulumi.unsecret(vm.backend), asked, vm.id]);
   return settled.apply<Result>(async ([vmName, backend, known]) => {
     try {
       if (backend?.type !== "arrakis") {

@@ -45,7 +45,9 @@ export class MicroVmSnapshot extends pulumi.CustomResource {
   constructor(name: string, args: MicroVmSnapshotArgs, opts: pulumi.CustomResourceOptions = {}) {
     const { vm, trigger } = args;
     // Of a VM on a server, the server keeps the snapshot.
-    const backend = vm.backend.apply((given) => (given?.type === "arrakis" ? given : undefined));
+    const backend = pulumi
+      .output(vm.backend)
+      .apply((given) => (given?.type === "arrakis" ? given : undefined));
     const inputs = { vmId: vm.id, stateDirectory: vm.stateDirectory, backend, trigger };
     const properties = {
       ...Object.fromEntries(outputNames.map((output) => [output, undefined])),

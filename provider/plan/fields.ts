@@ -277,8 +277,9 @@ export const derivedFields: Readonly<Record<keyof DerivedInputs, Field>> = {
 
 /** Whether a field has the same effective value before and after. */
 export function isSame(name: FieldName, field: Field, olds: Values, news: Values): boolean {
-  const before = olds[name] ?? field.absent;
-  return isDeepStrictEqual(plain(before), plain(news[name])) || (field.same?.(olds, news) ?? false);
+  // Of a VM on a server, what is absent the server decides, before and after.
+  const [before, after] = [olds[name] ?? field.absent, news[name] ?? field.absent];
+  return isDeepStrictEqual(plain(before), plain(after)) || (field.same?.(olds, news) ?? false);
 }
 
 /** Whether a value is what an absent one counts as. */

@@ -32,9 +32,9 @@ export interface RealArrakis {
   readonly kernel: string;
   readonly image: string;
   /** What `cat /proc/mounts` prints in every guest from now on. */
-  setMounts(text: string): Promise<void>;
+  readonly setMounts: (text: string) => Promise<void>;
   /** Ends what answers for the guests. */
-  silenceGuests(): void;
+  readonly silenceGuests: () => void;
   stop(): Promise<void>;
 }
 
@@ -67,7 +67,7 @@ export async function startArrakis(): Promise<RealArrakis> {
     kernel,
     image,
     setMounts,
-    silenceGuests: () => guests.kill("SIGKILL"),
+    silenceGuests: () => void guests.kill("SIGKILL"),
     stop: async () => {
       guests.kill("SIGKILL");
       await end(server);
@@ -76,8 +76,11 @@ export async function startArrakis(): Promise<RealArrakis> {
   };
 }
 
+function ip(...words: string[]): void {
+  execFileSync("ip", words, { stdio: ["ignore", "ignore", "inherit"] });
+}
+
 function makeNetwork(): void {
-  const ip = (...words: string[]) => execFileSync("ip", words, { stdio: ["ignore", "ignore", "inherit"] });
   ip("link", "set", "lo", "up");
   for (const address of GUESTS) ip("addr", "add", `${address}/32`, "dev", "lo");
   // Arrakis masquerades to whatever the default route leads to.

@@ -19,6 +19,7 @@ import {
   type Vm,
   vmList,
 } from "../../server/wire.js";
+import { isInputName } from "../../spec/validate.js";
 import type { ArrakisBackend } from "../backend.js";
 import { HttpClient, type HttpRequest, HttpStatusError } from "../http.js";
 
@@ -182,7 +183,8 @@ export class ArrakisApi {
     try {
       return await this.http.send(request);
     } catch (error) {
-      throw withItsCode(error);
+      const { socketPath, origin } = this.http.place;
+      throw asItSays(error, socketPath ?? origin);
     }
   }
 
@@ -195,22 +197,27 @@ export class ArrakisApi {
   }
 }
 
-/** An error of a server of ours carries a code of this package's: it is that error, from there. */
-function withItsCode(error: unknown): unknown {
+/** An error of a server of ours carries a code of this package's, and often names the input: it is that error, from there. */
+function asItSays(error: unknown, server: string): unknown {
   if (!(error instanceof MicroVmError) || !(error.cause instanceof HttpStatusError)) return error;
-  const { code } = codeIn(error.cause.text);
+  const { cause } = error;
+  const { code, message = "" } = errorIn(cause.text);
   if (code === undefined) return error;
-  const text = error.text.replace(` [${code}]`, "");
-  return new MicroVmError(code, text, { cause: error.cause });
+  const [input = ""] = /^[A-Za-z.\d]+(?=: )/.exec(message) ?? [];
+  const isInput = isInputName(input.split(".")[0] ?? "");
+  const text = (isInput ? message.slice(input.length + 2) : message).replace(` [${code}]`, "");
+  return new MicroVmError(code, `${text} (so says the server at ${server})`, {
+    cause,
+    ...(isInput ? { input } : {}),
+  });
 }
 
-function codeIn(body: string): { code?: ErrorCode } {
+function errorIn(body: string): { readonly code?: ErrorCode; readonly message?: string } {
   try {
-    const content = errorResponse.safeParse(JSON.parse(body));
-    const code = content.data?.error.code;
-    return code !== undefined && Object.hasOwn(errorKinds, code) ? { code: code as ErrorCode } : {};
+    const { code, message } = errorResponse.parse(JSON.parse(body)).error;
+    return code !== undefined && Object.hasOwn(errorKinds, code) ? { code: code as ErrorCode, message } : {};
   } catch {
-    return {}; // no JSON: another program's answer
+    return {}; // another program's answer, or of an Arrakis
   }
 }
 

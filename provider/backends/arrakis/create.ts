@@ -10,6 +10,7 @@ import type { Vm } from "../../server/wire.js";
 import type { CreateRequest, ServerVm, ServerVmOutputs } from "../backend.js";
 import { stopIfInterrupted } from "../local/interrupt.js";
 import { type ArrakisApi, statusOf } from "./api.js";
+import { unsupportedFailures } from "./features.js";
 import { outputsOf } from "./outputs.js";
 import { setPower } from "./power.js";
 import { proveRoot } from "./prove-root.js";
@@ -24,6 +25,8 @@ export interface Asked {
 
 type Request = CreateRequest<ServerVm>;
 
+/** How long a server may take to say what it can do, in seconds. */
+const HEALTH_SECONDS = 10;
 /** Arrakis waits for a minute for the guest's command server, then answers all the same. */
 const SERVER_WAIT_SECONDS = 90;
 /** How long a request that was broken off may take to show in the list, in seconds. */
@@ -74,6 +77,7 @@ class Creation {
     const { settings, vmName, signal, notice } = this.request;
     const { api } = this.asked;
     const { powerState, readiness } = settings;
+    await this.#assertSupported();
     await this.#takeName(wasLost);
     stopIfInterrupted(signal);
     const deadline = performance.now() + readiness.timeoutSeconds * 1000;
@@ -104,6 +108,15 @@ class Creation {
       const text = `the VM ${vmName} may be left at ${url}: ${messageOf(failure)}`;
       return { error: withMore(error, text), isUndone: false };
     }
+  }
+
+  /** Asked again, since a preview may have left it out: an Arrakis ignores what it does not know. */
+  async #assertSupported(): Promise<void> {
+    const health = await this.asked.api.health(HEALTH_SECONDS);
+    const [failure] = unsupportedFailures(health, this.request.start);
+    if (failure === undefined) return;
+    const { code = "invalid-input", text, input } = failure;
+    throw new MicroVmError(code, text, { input });
   }
 
   /** Arrakis would boot a VM of that name, and ignore the rest of the request. */

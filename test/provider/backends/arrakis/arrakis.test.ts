@@ -50,8 +50,8 @@ describe("create on a server", () => {
       rootEvidence: "proved",
       guestIp: "10.20.1.2",
     });
-    expect(standIn.done).toEqual(["GET /vms", "POST /vms", "POST /vms/web/cmd"]);
-    expect(standIn.asked[1]?.body).toEqual(request.start);
+    expect(standIn.done).toEqual(["GET /health", "GET /vms", "POST /vms", "POST /vms/web/cmd"]);
+    expect(standIn.asked[2]?.body).toEqual(request.start);
   });
 
   it("notes what it asks for until the engine has saved it", async () => {
@@ -66,8 +66,15 @@ describe("create on a server", () => {
     const { standIn, backend, request, stateDirectory } = await scene();
     standIn.vms.set("web", "STOPPED");
     expect(await failureOf(backend.create(request))).toMatchObject({ code: "name-taken", input: "vmName" });
-    expect(standIn.done).toEqual(["GET /vms"]);
+    expect(standIn.done).toEqual(["GET /health", "GET /vms"]);
     expect(await notes(stateDirectory)).toEqual([]);
+  });
+
+  it("sends nothing that the server does not say it knows, whatever the preview left out", async () => {
+    const start = { vmName: "web", useNfsRoot: false, kernelArgs: ["quiet"] };
+    const { standIn, backend, request } = await scene({}, { start });
+    expect(await failureOf(backend.create(request))).toMatchObject({ input: "kernelArgs" });
+    expect(standIn.done).toEqual(["GET /health"]);
   });
 
   it("finds out a server that ignored the NFS root, and removes the VM", async () => {
@@ -178,7 +185,7 @@ describe("create on a server", () => {
     expect(standIn.vms.get("web")).toBe("PAUSED");
   });
 
-  it.each(["GET /vms", "POST /vms", "POST /vms/web/cmd"])(
+  it.each(["GET /health", "GET /vms", "POST /vms", "POST /vms/web/cmd"])(
     "leaves nothing when the engine dies at %s",
     async (step) => {
       const ended = new AbortController();
@@ -205,7 +212,7 @@ describe("a server of this project", () => {
     const { standIn, backend, request } = await scene({ features });
     standIn.ofEach = told;
     expect(await backend.create(request)).toEqual({ state: "running", guestIp: "10.20.1.2", ...told });
-    expect(standIn.done).toEqual(["GET /vms", "POST /vms"]);
+    expect(standIn.done).toEqual(["GET /health", "GET /vms", "POST /vms"]);
   });
 
   it("has nothing of this resource when the instance is another", async () => {

@@ -45,6 +45,11 @@ export class StandIn {
   mounts: string | undefined = NFS_MOUNTS;
   /** Called with each request before it is answered; `"reset"` ends the connection instead, once what was asked for is done. */
   before: (asked: Asked) => Promise<"reset" | void> | "reset" | void = () => undefined;
+  /** What a server of this project would boot. */
+  dryRun: (body: Readonly<Record<string, unknown>>) => Answer = ({ vmName }) => ({
+    status: 200,
+    body: { vmName, cmdline: "console=ttyS0 root=/dev/nfs", disks: [] },
+  });
   /** Whether a start is answered with a failure, that leaves a VM in the list all the same. */
   failsStart = false;
   /** What a server of this project says of each VM. */
@@ -117,6 +122,7 @@ export class StandIn {
     const [, name, part] = /^\/v1\/vms\/([^/?]+)(\/\w+)?/.exec(asked.path) ?? [];
     if (name !== undefined) return this.#ofVm(asked, name, part);
     if (asked.path === "/v1/health") return this.#health();
+    if (asked.path === "/v1/vms?dryRun=true") return this.dryRun(asked.body ?? {});
     if (asked.path === "/v1/vms") return asked.method === "GET" ? this.#list() : this.#start(asked);
     return { status: 404, body: { error: { message: "no such route" } } };
   }
@@ -141,8 +147,8 @@ export class StandIn {
   }
 
   #start({ body }: Asked): Answer {
-    const vmName = String(body?.["vmName"] ?? "");
-    if (vmName === "") return this.recorded("start without a name");
+    const vmName = body?.["vmName"];
+    if (typeof vmName !== "string" || vmName === "") return this.recorded("start without a name");
     const state = this.vms.get(vmName);
     if (state === "RUNNING" && this.options.features === undefined)
       return this.recorded("start of one that runs");
