@@ -9,8 +9,9 @@ const USAGE = `Usage: microvm COMMAND [OPTIONS]
 
   ps                 list the VMs of this host
   console NAME       print a VM's console log; --follow goes on until interrupted
-  rm NAME...         power VMs off and remove them, whoever they belong to
+  rm NAME...         power VMs off and remove them, whoever they belong to; end NFS servers of exports
   forget NAME...     give VMs up without ending them, so that Pulumi takes them as gone
+  changes ID|FILE    say what a guest has changed in its AgentFS database, also while it runs
   kernel check FILE  say what a kernel image can boot; status 1 when that is no NFS root
   kernel build       build a kernel that boots an NFS root on every back end, and print its path
   doctor             say what this host can run, and what stands in the way; status 1 when something fails
@@ -18,7 +19,7 @@ const USAGE = `Usage: microvm COMMAND [OPTIONS]
 Options:
   --state-directory DIR   where the VMs are (default: $XDG_STATE_HOME/pulumi-microvm,
                           else ~/.local/state/pulumi-microvm)
-  --json                  ps, kernel check, kernel build, doctor: print JSON
+  --json                  ps, changes, kernel check, kernel build, doctor: print JSON
   --nfs HOST:PORT:PATH    doctor: look at this NFS root, too (HOST:PORT+MOUNTPORT:PATH where mountd is elsewhere)
   --kernel FILE           doctor: look at this kernel, too
   --source FILE|DIR       kernel build: a tarball or folder of Linux (default: the distribution's package linux-source)
@@ -94,6 +95,9 @@ async function runCommand(
     case "forget":
       if (names.length === 0) return undefined;
       return await (await import("./vms.js")).forgetVms(context, names);
+    case "changes":
+      if (first === undefined || names.length > 1) return undefined;
+      return await (await import("./changes.js")).printChanges(context, first, values.json);
     case "kernel":
       return await runKernelCommand(context, names, values);
     case "doctor":

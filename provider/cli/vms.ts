@@ -3,6 +3,8 @@
 import { backendOf } from "../backends/index.js";
 import type { ObservedState } from "../backends/backend.js";
 import { MicroVmError } from "../errors.js";
+import { removeExport } from "../exports/life.js";
+import { readExport } from "../exports/record.js";
 import { forget } from "../host/forgotten.js";
 import { listRecords, readRecord, type ListedRecord, type VmRecord } from "../host/record.js";
 import { removeUnreadable } from "../host/remove.js";
@@ -76,6 +78,8 @@ async function removeVm({ stateDirectory, print }: CommandContext, vmName: strin
     return;
   }
   if (record === undefined) {
+    const served = await readExport(stateDirectory, vmName);
+    if (served !== undefined) return await removeExport(stateDirectory, served);
     throw new MicroVmError("invalid-input", `there is no VM ${vmName} in ${stateDirectory}`);
   }
   const { instance, settings } = record;

@@ -70,6 +70,7 @@ EXPORT {
     Clients = ${allowedClients.join(", ")};
     Access_Type = ${readOnly ? "RO" : "RW"};
     Squash = ${SQUASH[squash]};
+    Protocols = 3;
   }
   FSAL { Name = VFS; }
 }
@@ -123,5 +124,15 @@ export function ganeshaServer({ configuration, log }: ExportPaths): ServerProgra
   };
 }
 
-/** What of ganesha's log says that it goes on without the export, which is also what it does without the package nfs-ganesha-vfs. */
-export const NOT_EXPORTED = "Could not create export";
+/** Whether ganesha's log says that it goes on without the export, which is also what it does without the package nfs-ganesha-vfs. */
+export function isUnexported(log: string): boolean {
+  return /Could not create export|init_export_root :EXPORT :CRIT/.test(log);
+}
+
+/** What ganesha tells of each start on a host without D-Bus and Kerberos, beside the account of what it does. */
+const NOISE = / :EVENT :|:DBUS :|dbus|RADOS|krb5|keytab|credentials for principal/;
+
+/** Whether a line of its log may tell why something failed. */
+export function isComplaint(line: string): boolean {
+  return line.trim() !== "" && !NOISE.test(line);
+}

@@ -11,7 +11,7 @@ import { spawnDetached } from "../host/spawn.js";
 import { isAbsent, storageError } from "../host/storage.js";
 import { describe, type NfsFinding, probeNfs } from "../preflight/nfs/index.js";
 import { agentFsServer, assertBase, type DatabaseKey, type ServerProgram } from "./agentfs.js";
-import { ganeshaServer, NOT_EXPORTED, writeConfiguration } from "./ganesha.js";
+import { ganeshaServer, isComplaint, isUnexported, writeConfiguration } from "./ganesha.js";
 import { exportPaths } from "./paths.js";
 import { type ExportRecord, writeExport } from "./record.js";
 
@@ -126,7 +126,7 @@ async function untilReady(
     stopIfAborted(signal);
     const isUp = isAlive(server);
     if (isUp && isServed(finding)) return;
-    const gaveUp = serving.type === "ganesha" && (await textOf(log)).includes(NOT_EXPORTED);
+    const gaveUp = serving.type === "ganesha" && isUnexported(await textOf(log));
     if (!isUp || gaveUp) {
       const what = isUp
         ? "the NFS server cannot export the directory (a local one takes the package nfs-ganesha-vfs)"
@@ -187,7 +187,7 @@ function stopIfAborted(signal: AbortSignal): void {
 
 async function withLog(what: string, log: string): Promise<string> {
   const lines = (await textOf(log)).trimEnd().split("\n");
-  const told = lines.filter((line) => line.trim() !== "" && !line.includes(" :EVENT :")).slice(-SHOWN_LINES);
+  const told = lines.filter(isComplaint).slice(-SHOWN_LINES);
   return told.length === 0 || what.includes(told.at(-1) ?? "")
     ? what
     : `${what}. What it printed:\n${told.map((line) => `  | ${line}`).join("\n")}`;

@@ -11,6 +11,27 @@ export function cloudHypervisorBinary(): string | undefined {
   return folders.map((folder) => join(folder, "cloud-hypervisor")).find((path) => existsSync(path));
 }
 
+/** The real AgentFS: named by AGENTFS, or on PATH; undefined when there is none. */
+export function agentFsBinary(): string | undefined {
+  const named = process.env["AGENTFS"];
+  if (named !== undefined && named !== "") return named;
+  const folders = (process.env["PATH"] ?? "").split(delimiter);
+  return folders.map((folder) => join(folder, "agentfs")).find((path) => existsSync(path));
+}
+
+/** Why no AgentFS can be started here, as the reason of a skipped test; undefined when one can. */
+export function whyNoAgentFs(): string | undefined {
+  return agentFsBinary() === undefined ? "no agentfs in $AGENTFS or on PATH" : undefined;
+}
+
+/** A passt, named by PASST or on PATH; undefined when there is none. */
+export function passtBinary(): string | undefined {
+  const named = process.env["PASST"];
+  if (named !== undefined && named !== "") return named;
+  const folders = (process.env["PATH"] ?? "").split(delimiter);
+  return folders.map((folder) => join(folder, "passt")).find((path) => existsSync(path));
+}
+
 /** Whether a program is found on a search path, this process' own by default. */
 export function isOnPath(program: string, path = process.env["PATH"] ?? ""): boolean {
   return path.split(delimiter).some((folder) => {
