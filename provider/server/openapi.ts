@@ -157,7 +157,7 @@ const reasons: Readonly<Record<number, string>> = {
   400: "The request says something that cannot be used, or is to be put right first",
   401: "No token, or another one than the server's",
   403: "The Host header names another server, or a page of another site asks",
-  404: "There is no such VM",
+  404: "There is no such VM or snapshot",
   409: "The name is in use, or the VM is not in a state for this",
   413: "The body is too large",
   415: "The body is no JSON",

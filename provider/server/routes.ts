@@ -60,7 +60,7 @@ export const routes: readonly Route[] = [
     body: startVmRequest,
     query: dryRunQuery,
     response: startVmResponse,
-    fails: [409, 503],
+    fails: [404, 409, 503],
     async answer({ vms }, { body, query, tell }) {
       if (query.dryRun === "true") return await vms.plan(body);
       const made = await vms.create(body);

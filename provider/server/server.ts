@@ -65,6 +65,7 @@ export function buildServer(options: ServerOptions): FastifyInstance {
     reply.header("cache-control", "no-store");
     try {
       admit(request.headers, access, open.has(pathOf(request.url)));
+      refuseRareMethod(request.method, reply);
       done();
     } catch (error) {
       done(error as Refusal);
@@ -140,6 +141,13 @@ function parse<Schema extends z.ZodType>(schema: Schema, value: unknown, where: 
 }
 
 const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const;
+
+/** TRACE, QUERY and the like: no route is for them. */
+function refuseRareMethod(method: string, reply: FastifyReply): void {
+  if (METHODS.some((name) => name === method)) return;
+  void reply.header("allow", METHODS.join(", "));
+  throw new Refusal(405, `${method} is not for this server; expected ${METHODS.join(" or ")}`);
+}
 
 /** A path that is there, asked in a way that it is not for; a browser's question whether another site may (OPTIONS) among them. */
 function refuseOtherMethods(app: FastifyInstance, routes: readonly Route[]): void {
