@@ -44,11 +44,14 @@ export function statusCodeOf(code: ErrorCode): number {
   return statusCodes[code] ?? 500;
 }
 
+const STOPPING = "the server is being stopped; what was begun is undone, ask again when it is back";
+
 /** What a caller is told of an error. */
 export function refusalOf(error: unknown): Refusal {
   if (error instanceof Refusal) return error;
   if (error instanceof MicroVmError) {
     const { code, message } = error;
+    if (code === "interrupted") return new Refusal(503, STOPPING, code, { cause: error });
     return new Refusal(statusCodeOf(code), withCode(message, code), code, { cause: error });
   }
   const statusCode = httpStatusOf(error);

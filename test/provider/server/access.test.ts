@@ -1,10 +1,13 @@
-import { chmod, mkdir, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
+import { get } from "node:https";
 import { connect } from "node:net";
 import { join } from "node:path";
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { buildServer, defaultLimits } from "../../../provider/server/server.js";
+import { isOnPath } from "../../lab/programs.js";
 import { messageIn, ServerBed } from "./bed.js";
 
 let bed: ServerBed;
@@ -222,12 +225,61 @@ describe("where it listens", () => {
     await other.close();
   });
 
+  it("leaves a state directory to the server that has it", async () => {
+    const other = await ServerBed.open();
+    await other.configure({ state_dir: bed.stateDirectory });
+    await expect(other.start()).rejects.toThrow(/another microvm-restserver serves the VMs in/);
+    await bed.stop();
+    await other.start();
+    await other.close();
+  });
+
   it("does not use a state directory that others can write", async () => {
     await bed.stop();
     const stateDirectory = join(bed.folder, "open-state");
     await mkdir(stateDirectory);
     await chmod(stateDirectory, 0o777);
     await expect(bed.start({ stateDirectory })).rejects.toMatchObject({ code: "state-directory" });
+  });
+});
+
+describe("a server whose hypervisor is missing", () => {
+  it("says that it is not healthy, and why", async () => {
+    await bed.configure({ hypervisor: "cloud-hypervisor", chv_bin: "./nothing" });
+    await bed.start();
+    const answer = await bed.call("GET", "/v1/health");
+    expect(answer.status).toBe(503);
+    expect(answer.body).toMatchObject({ error: { code: "host-unusable" } });
+    expect((await bed.call("GET", "/v1/vms")).status).toBe(200);
+    await bed.stop();
+  });
+});
+
+const noOpenssl = isOnPath("openssl") ? "" : " (skipped: openssl is not installed)";
+
+describe.skipIf(noOpenssl !== "")(`TLS${noOpenssl}`, () => {
+  it("serves with the certificate that config.yaml names", async () => {
+    const [cert, key] = [join(bed.folder, "cert.pem"), join(bed.folder, "key.pem")];
+    const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+    execFileSync(
+      "openssl",
+      ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, ...subject],
+      {
+        stdio: "ignore",
+      },
+    );
+    await bed.configure({ tls_cert: cert, tls_key: key });
+    await bed.start();
+    expect(bed.url).toMatch(/^https:/);
+    const ca = await readFile(cert);
+    const status = await new Promise((resolve, reject) => {
+      get(`${bed.url}/v1/health`, { ca, agent: false }, (response) =>
+        resolve(response.resume().statusCode),
+      ).on("error", reject);
+    });
+    expect(status).toBe(200);
+    await expect(bed.call("GET", "/v1/health")).rejects.toThrow();
+    await bed.stop();
   });
 });
 

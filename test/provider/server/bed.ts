@@ -5,7 +5,7 @@ import { request as httpRequest } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { type Options, type Running, serve } from "../../../provider/cli/restserver.js";
+import { type Running, serve, type ServeOptions } from "../../../provider/server/serve.js";
 import { endProcess, findByArgument } from "../../../provider/host/process.js";
 import { scriptedKernel, type ScriptedKind, scriptOf } from "../../lab/scripted-guest.js";
 
@@ -78,7 +78,7 @@ export class ServerBed {
     await writeFile(this.config, JSON.stringify({ hostservices: { restserver } }));
   }
 
-  async start(options: Partial<Options> = {}): Promise<void> {
+  async start(options: Partial<ServeOptions> = {}): Promise<void> {
     const log = { write: (line: string) => void this.log.push(line) };
     const given = {
       config: this.config,

@@ -218,6 +218,21 @@ describe.skipIf(missing !== "")(`VMs of the server${missing}`, () => {
     expect((await bed.call("PATCH", "/v1/vms/one", { body: { status: "paused" } })).status).toBe(200);
   });
 
+  it("lets requests end when it is stopped, and undoes what takes too long", async () => {
+    await bed.stop();
+    await bed.start({ stopTimeoutSeconds: 1 });
+    const made = bed.post("begun", "mute");
+    await expect.poll(async () => await readRecord(bed.stateDirectory, "begun")).toBeDefined();
+    await bed.stop();
+    expect(await made).toMatchObject({ status: 503, body: { error: { code: "interrupted" } } });
+    expect(findByArgument(vmPaths(bed.stateDirectory, "begun").directory)).toEqual([]);
+    await bed.start();
+    expect((await vms()).map(({ vmName, status }) => `${vmName} ${status}`)).toEqual([
+      "one PAUSED",
+      "race STOPPED",
+    ]);
+  });
+
   it("deletes one, and all, and says in its log who asked", async () => {
     expect(await bed.call("DELETE", "/v1/vms/one")).toMatchObject({ status: 200, body: { success: true } });
     expect((await bed.call("DELETE", "/v1/vms/one")).status).toBe(404);
