@@ -41,6 +41,7 @@ async function fuzz(): Promise<void> {
       const excluded = ["--exclude-checks", "positive_data_acceptance"];
       const options = ["--max-examples", examples, "--workers", "1", "--no-color", ...excluded, ...more];
       const { exitCode } = await runProcess(python, [...args, ...options], {
+        cwd: folder,
         timeoutSeconds: MOST_SECONDS,
         onOutput: (text) => process.stdout.write(text),
       });
