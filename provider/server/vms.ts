@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import type { PowerState, VmReference, Work } from "../backends/backend.js";
 import { backendOf } from "../backends/index.js";
-import { MicroVmError, messageOf, shown } from "../errors.js";
+import { MicroVmError, messageOf, quoted, shown } from "../errors.js";
 import { confirm } from "../host/confirm.js";
 import { confirmSnapshot } from "../host/confirm-snapshot.js";
 import { isVmName, vmPaths } from "../host/paths.js";
@@ -306,7 +306,7 @@ function descriptionsOf({ guestPorts, commandServerPort }: Workshop["config"]): 
 }
 
 function unknown(vmName: string): Refusal {
-  return new Refusal(404, `there is no VM ${shown(vmName)}`);
+  return new Refusal(404, `there is no VM ${quoted(vmName)}`);
 }
 
 function taken(vmName: string, why: string): Refusal {

@@ -87,7 +87,7 @@ if (reason !== undefined) {
     it("does all that the API offers", async () => {
       const said = await mustRun("python3", ["-c", MORE]);
       expect(said).toBe(
-        "['python-vm'] proved\nhello\n\ntext\nTrue\nTrue\nthere is no VM \"python-vm\" (string)\n",
+        "['python-vm'] proved\nhello\n\ntext\nTrue\nTrue\nthere is no VM \"python-vm\"\n",
       );
     });
   });
