@@ -24,6 +24,8 @@ export interface Intent {
   readonly owner: Owner;
   /** The process that asks. */
   readonly creator: ProcessIdentity;
+  /** Present and true once the server has made it; the engine may not know yet. */
+  readonly made?: true;
 }
 
 /** Folder of the notes in a state directory; no VM's name begins with a dot. */
@@ -35,11 +37,11 @@ const POLL_MILLISECONDS = 50;
  *
  * @param waitSeconds How long a live one may take, in seconds; 15 by default.
  * @returns The note of a process that was killed, if there was one.
- * @throws MicroVmError `create-in-progress` when a live one goes on for too long, `interrupted`, `state-directory`.
+ * @throws MicroVmError `name-taken` when one has made such a VM, `create-in-progress` when a live one goes on for too long, `interrupted`, `state-directory`.
  */
 export async function announce(
   stateDirectory: string,
-  intent: Omit<Intent, "creator">,
+  intent: Omit<Intent, "creator" | "made">,
   signal: AbortSignal,
   waitSeconds = 15,
 ): Promise<Intent | undefined> {
@@ -54,6 +56,7 @@ export async function announce(
     while (!(await linked(aside, file))) {
       const other = await readIntent(stateDirectory, url, vmName);
       if (other !== undefined && isAlive(other.creator)) {
+        if (other.made === true) throw nameTaken(other);
         if (performance.now() >= deadline) throw inProgress(other);
         await delay(POLL_MILLISECONDS);
         signal.throwIfAborted();
@@ -70,11 +73,17 @@ export async function announce(
   }
 }
 
-/** Notes under which instance the server has the VM. */
-export async function renameInstance(stateDirectory: string, intent: Omit<Intent, "creator">): Promise<void> {
+/** Notes that the server has made the VM, under the instance that it may have named. */
+export async function noteMade(
+  stateDirectory: string,
+  intent: Omit<Intent, "creator" | "made">,
+): Promise<void> {
   const file = intentFile(stateDirectory, intent.url, intent.vmName);
   try {
-    await replaceFile(file, JSON.stringify({ ...intent, creator: thisProcess() } satisfies Intent));
+    await replaceFile(
+      file,
+      JSON.stringify({ ...intent, creator: thisProcess(), made: true } satisfies Intent),
+    );
   } catch (error) {
     throw storageError(error, `write ${file}`);
   }
@@ -130,6 +139,14 @@ async function linked(from: string, to: string): Promise<boolean> {
 function intentFile(stateDirectory: string, url: string, vmName: string): string {
   const digest = createHash("sha256").update(url).digest("hex").slice(0, 16);
   return join(stateDirectory, FOLDER, `${vmName}.${digest}.json`);
+}
+
+function nameTaken({ creator, vmName, url }: Intent): MicroVmError {
+  return new MicroVmError(
+    "name-taken",
+    `process ${creator.pid} has just made the VM ${vmName} at ${url}, for this or another resource; choose another vmName`,
+    { input: "vmName" },
+  );
 }
 
 function inProgress({ creator, vmName, url }: Intent): MicroVmError {

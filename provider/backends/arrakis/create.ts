@@ -3,7 +3,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 
 import { MicroVmError, messageOf } from "../../errors.js";
-import { announce, renameInstance, settle } from "../../host/intent.js";
+import { announce, noteMade, settle } from "../../host/intent.js";
 import { openStateDirectory } from "../../host/state-directory.js";
 import { noticeText } from "../../notices.js";
 import type { Vm } from "../../server/wire.js";
@@ -47,8 +47,8 @@ export async function createVm(asked: Asked, request: Request): Promise<ServerVm
   try {
     const isLost = lost !== undefined && JSON.stringify(lost.owner) === JSON.stringify(owner);
     const outputs = await creation.run(isLost);
-    const { instance: theirs } = outputs;
-    if (theirs !== undefined) await renameInstance(stateDirectory, { ...intent, instance: theirs });
+    const { instance: named = instance } = outputs;
+    await noteMade(stateDirectory, { ...intent, instance: named });
     return outputs;
   } catch (error) {
     const why = await creation.undone(error);

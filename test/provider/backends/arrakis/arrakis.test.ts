@@ -62,6 +62,12 @@ describe("create on a server", () => {
     expect(await notes(stateDirectory)).toEqual([]);
   });
 
+  it("takes no name that it has just given, and says so at once", async () => {
+    const { backend, request } = await scene();
+    await backend.create(request);
+    expect((await failureOf(backend.create(request))).text).toContain("has just made the VM web");
+  });
+
   it("never adopts a VM of that name: Arrakis would boot it and ignore the request", async () => {
     const { standIn, backend, request, stateDirectory } = await scene();
     standIn.vms.set("web", "STOPPED");
