@@ -44,7 +44,8 @@ export function statusCodeOf(code: ErrorCode): number {
   return statusCodes[code] ?? 500;
 }
 
-const STOPPING = "the server is being stopped; what was begun is undone, ask again when it is back";
+/** For a request that comes, or is undone, while the server stops. */
+export const STOPPING = "the server is being stopped; what was begun is undone, ask again when it is back";
 
 /** What a caller is told of an error. */
 export function refusalOf(error: unknown): Refusal {

@@ -1,13 +1,18 @@
 /** The HTTP side of the server: limits, who may ask, schemas, errors. */
 
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import Fastify, {
+  LogController,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from "fastify";
 import { createServer as createHttpServer, type RequestListener, type Server } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { z } from "zod";
 import { shown } from "../errors.js";
 import { valueAt } from "../spec/validate.js";
 import { type Access, admit } from "./access.js";
-import { errorBody, Refusal, refusalOf } from "./refusal.js";
+import { errorBody, Refusal, refusalOf, STOPPING } from "./refusal.js";
 import { type Call, Content, type Route, type Served } from "./route.js";
 
 /** Bounds of what one caller can take. */
@@ -47,7 +52,11 @@ export function buildServer(options: ServerOptions): FastifyInstance {
     serverFactory: (listener) => serverOf(options.tls, limits, listener),
     logger:
       log === undefined ? false : { stream: log, timestamp: () => `,"time":"${new Date().toISOString()}"` },
+    // In its place: one line for each request, without what the query holds.
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.bodyBytes,
+    // As below, and with the API's own body.
+    return503OnClosing: false,
     forceCloseConnections: "idle",
     routerOptions: { maxParamLength: 255, caseSensitive: true },
     // A path that cannot be read, as /%zz.
@@ -59,17 +68,31 @@ export function buildServer(options: ServerOptions): FastifyInstance {
     if (refusal.statusCode >= 500) request.log.error({ err: refusal.cause ?? refusal }, "failed");
     return send(reply, refusal);
   });
+  let isClosing = false;
+  app.addHook("preClose", (done) => {
+    isClosing = true;
+    done();
+  });
   const open = new Set(routes.filter((route) => route.open === true).map(({ path }) => path));
   app.addHook("onRequest", (request, reply, done) => {
     reply.header("x-content-type-options", "nosniff");
     reply.header("cache-control", "no-store");
     try {
+      if (isClosing) throw new Refusal(503, STOPPING, "interrupted");
       admit(request.headers, access, open.has(pathOf(request.url)));
       refuseRareMethod(request.method, reply);
       done();
     } catch (error) {
       done(error as Refusal);
     }
+  });
+  app.addHook("onResponse", (request, reply, done) => {
+    const { method, url, ip: caller } = request;
+    const answered = { method, path: pathOf(url), status: reply.statusCode, caller };
+    // A page that looks every second would fill the log.
+    const isLook = method === "GET" && reply.statusCode < 400;
+    request.log[isLook ? "debug" : "info"]({ ...answered, ms: Math.round(reply.elapsedTime) }, "answered");
+    done();
   });
   app.setNotFoundHandler((request, reply) =>
     send(reply, new Refusal(404, `there is no route ${pathOf(request.url)}; see /openapi.yaml`)),

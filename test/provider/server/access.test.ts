@@ -283,6 +283,33 @@ describe.skipIf(noOpenssl !== "")(`TLS${noOpenssl}`, () => {
   });
 });
 
+describe("the log", () => {
+  it("has one line for what was asked for or refused, without its query, its body, or plain looks", async () => {
+    await bed.configure();
+    await bed.start();
+    bed.log.length = 0;
+    await bed.call("GET", "/v1/vms");
+    await bed.call("GET", "/v1/vms/nobody/files?paths=/secret-path");
+    await bed.call("POST", "/v1/vms/nobody/files", {
+      body: { files: [{ path: "/a", content: "secret-content" }] },
+    });
+    await bed.call("POST", "/v1/vms/nobody/cmd", { body: { cmd: "secret-command" } });
+    await bed.stop();
+    const lines = bed.log.map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(lines.filter(({ msg }) => msg === "answered")).toEqual([
+      expect.objectContaining({
+        method: "GET",
+        path: "/v1/vms/nobody/files",
+        status: 404,
+        caller: "127.0.0.1",
+      }),
+      expect.objectContaining({ method: "POST", path: "/v1/vms/nobody/files", status: 404 }),
+      expect.objectContaining({ method: "POST", path: "/v1/vms/nobody/cmd", status: 404 }),
+    ]);
+    expect(bed.log.join("")).not.toContain("secret");
+  });
+});
+
 describe("slow callers", () => {
   it("does not wait for headers, or a body, for long", async () => {
     const limits = { ...defaultLimits, headersMilliseconds: 200, requestMilliseconds: 400 };
