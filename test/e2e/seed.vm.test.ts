@@ -106,6 +106,14 @@ if (reason !== undefined) {
       );
     });
 
+    it("the command line that a request would boot, its entry point in it", async () => {
+      const dryRun = `curl -X POST "http://localhost:7000/v1/vms?dryRun=true" -H "Content-Type: application/json" -d `;
+      const body =
+        '{ "vmName": "my-vm", "entryPoint": "/start", "useNfsRoot": true, "nfsServer": "127.0.0.1", "nfsPort": 11111 }';
+      const { cmdline } = await seed.shell(`${dryRun}'${body}'`);
+      expect(cmdline).toMatch(/ root=\/dev\/nfs nfsroot=10\.0\.2\.2:\/,.* entry_point="\/start"/);
+    });
+
     it("the migration guide: from a disk to NFS", async () => {
       // The server of the test before: without nfs_enabled in its config. It has found the VM of example 1 again.
       expect(await seed.shell("curl http://localhost:7000/v1/vms")).toMatchObject({

@@ -1,6 +1,8 @@
 // The status page: asks the server every two seconds while it is looked at. Whatever a guest or a caller has written is set as text.
 
 const PERIOD_MILLISECONDS = 2000;
+// The server looks at its host to answer this one.
+const HEALTH_PERIOD_MILLISECONDS = 10_000;
 const CONSOLE_LINES = 300;
 const TOKEN = "microvm-token";
 
@@ -23,6 +25,7 @@ const rows = document.querySelector("#vms tbody");
 
 let chosen = new URLSearchParams(location.hash.slice(1)).get("vm") ?? "";
 let timer;
+let healthAt = -Infinity;
 
 /** The server's answer, as JSON; the error says why there is none. */
 async function ask(path) {
@@ -51,6 +54,8 @@ async function refresh() {
 }
 
 async function showHealth() {
+  if (performance.now() - healthAt < HEALTH_PERIOD_MILLISECONDS) return;
+  healthAt = performance.now();
   const host = element("host");
   try {
     const { server } = await ask("/v1/health");
@@ -151,6 +156,7 @@ function tellTrouble(text) {
 function askForToken({ message }) {
   const isWrong = sessionStorage.getItem(TOKEN) !== null;
   sessionStorage.removeItem(TOKEN);
+  healthAt = -Infinity;
   element("access").hidden = false;
   element("host").textContent = "closed";
   element("host").className = "health warn";
