@@ -65,7 +65,7 @@ export function downloadFiles(
     }
     const found = wanted.length === 0 ? [] : await api.download(vmName, wanted);
     return found.map(({ path, content = "", error }) => {
-      if (error) throw new MicroVmError("guest-agent", `${vmName}: ${path}: ${error}`);
+      if (error) throw new MicroVmError("guest-agent", `${vmName}: ${path} could not be read: ${error}`);
       return { path, content };
     });
   });

@@ -56,7 +56,8 @@ export const fields: Readonly<Record<InputName, Field>> = {
     change: each("replace"),
   },
   kernel: {
-    meaning: "Absolute path of a kernel image on this host; its content counts, not its path.",
+    meaning:
+      "Absolute path of a kernel image on this host; its content counts, not its path. On a server: a path there.",
     type: "string",
     change: each("none", "replace"),
   },
@@ -210,7 +211,7 @@ export const fields: Readonly<Record<InputName, Field>> = {
   },
   readiness: {
     meaning:
-      "`timeoutSeconds`: how long the proof may take; `console`: a regular expression that a line must match.",
+      "`timeoutSeconds`: how long the proof may take; `console`: a regular expression that a line must match; `required`, on a server: a guest that cannot be asked fails the up.",
     type: "object",
     default: "`{ timeoutSeconds: 120 }`",
     change: each("settings"),
@@ -225,7 +226,7 @@ export const fields: Readonly<Record<InputName, Field>> = {
   },
   backend: {
     meaning:
-      '`{ type: "qemu", machine?: "q35" \\| "microvm", accelerator?: "auto" \\| "kvm" \\| "tcg", binary? }`, or `{ type: "cloud-hypervisor", binary? }`.',
+      '`{ type: "qemu", machine?: "q35" \\| "microvm", accelerator?: "auto" \\| "kvm" \\| "tcg", binary? }`, `{ type: "cloud-hypervisor", binary? }`, or `{ type: "arrakis", url, token?, caFile? }`.',
     type: "object",
     default: '`{ type: "qemu" }`',
     change: each("replace"),

@@ -169,7 +169,7 @@ export class ArrakisApi {
     const body = { files };
     const request = { method: "POST", path, body, answer: uploadResponse } as const;
     const { error } = await this.#send({ ...request, timeoutSeconds: GUEST_SECONDS });
-    if (error) throw new MicroVmError("guest-agent", `${vmName}: ${error}`);
+    if (error) throw new MicroVmError("guest-agent", `${vmName}: the files could not be written: ${error}`);
   }
 
   /** GET /v1/vms/{name}/files. The paths are joined with commas, so that none may hold one. */
