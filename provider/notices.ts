@@ -212,6 +212,21 @@ export const noticeKinds = {
     cause: "`microvm forget` ends no process.",
     remedy: "End it if it is not wanted.",
   },
+  "start-finished": {
+    text: "{vm}: its start, which was killed with the server, is done",
+    cause: "microvm-restserver was killed while it started the VM; the next one has finished that.",
+    remedy: NOTHING,
+  },
+  "start-unfinished": {
+    text: "{vm}: its start, which was killed with the server, has failed: {finding}",
+    cause: "microvm-restserver was killed while it started the VM; the next one could not finish that.",
+    remedy: "As the finding says; then PATCH the VM with `resume`.",
+  },
+  "key-unused": {
+    text: "{key} in {file} is of no use to {hypervisor}",
+    cause: "The config.yaml of microvm-restserver has a key that its hypervisor has no use for.",
+    remedy: "Remove the key, or choose the other hypervisor.",
+  },
 } as const satisfies Record<string, NoticeKind>;
 
 /** A key of {@link noticeKinds}. */

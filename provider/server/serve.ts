@@ -6,6 +6,7 @@ import type { LocalBackend } from "../backends/backend.js";
 import { MicroVmError, messageOf, systemCodeOf } from "../errors.js";
 import { withFileLock } from "../host/file-lock.js";
 import { defaultStateDirectory, openStateDirectory } from "../host/state-directory.js";
+import { noticeText } from "../notices.js";
 import { hostFindings } from "../preflight/host-findings.js";
 import { defaults } from "../spec/defaults.js";
 import { isLoopback, readToken } from "./access.js";
@@ -96,7 +97,7 @@ async function start({ options, config, host, token, stateDirectory, giveUp, log
     log,
   });
   for (const key of config.unused)
-    app.log.warn(`${key} in ${config.path} is of no use to ${config.hypervisor}`);
+    work.notice(noticeText("key-unused", { key, file: config.path, hypervisor: config.hypervisor }));
   const { failed, ...recovered } = await vms.recover();
   app.log.info(recovered, "took up the VMs of the state directory");
   for (const [vmName, why] of failed) app.log.error({ vmName }, why);

@@ -9,6 +9,7 @@ import { confirmSnapshot } from "../host/confirm-snapshot.js";
 import { isVmName, vmPaths } from "../host/paths.js";
 import { listRecords, type VmRecord } from "../host/record.js";
 import { readSnapshot } from "../host/snapshots.js";
+import { noticeText } from "../notices.js";
 import type { PortDescriptions } from "./answers.js";
 import { makeVm, newName, ownerOf, planVm, type Workshop } from "./creation.js";
 import type { GuestAgent } from "./guest-agent.js";
@@ -242,9 +243,9 @@ export class Vms {
     const { notice } = this.work;
     try {
       await this.#turn(vmName, (record) => this.#update(record, record.settings.powerState));
-      notice(`${vmName}: its start, which was killed with the server, is done`);
+      notice(noticeText("start-finished", { vm: vmName }));
     } catch (error) {
-      notice(`${vmName}: its start, which was killed with the server, has failed: ${messageOf(error)}`);
+      notice(noticeText("start-unfinished", { vm: vmName, finding: messageOf(error) }));
     }
   }
 
