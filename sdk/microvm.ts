@@ -48,7 +48,7 @@ export interface ArrakisBackendArgs {
   caFile?: pulumi.Input<string>;
 }
 
-/** The network of a VM on Cloud Hypervisor. */
+/** The network of a VM on Cloud Hypervisor: a bridge and a tap, or the user network of passt. */
 export interface NetworkArgs {
   /** Name of the bridge; made where it is not there. Default: `"microvm0"`. */
   bridge?: pulumi.Input<string>;
@@ -59,6 +59,11 @@ export interface NetworkArgs {
    * large enough that the addresses of VMs, which follow from their names, hardly ever meet.
    */
   subnet?: pulumi.Input<string>;
+  /**
+   * Whether the guest is on a user network by passt(1), which takes no rights, instead of a bridge and a tap: this host's loopback
+   * services are at 10.0.2.2, a change of `portForwards` is a replace. Needs a passt of December 2024 or later. Default: `false`.
+   */
+  passt?: pulumi.Input<boolean>;
 }
 
 /** A port of this host that leads to a port of the guest. */

@@ -51,9 +51,14 @@ interface LinkAddresses {
   readonly nfsOnly?: true;
 }
 
-/** QEMU's user network. */
+/** A user network: QEMU's own, or passt's with the same addresses. */
 export interface UserLink extends LinkAddresses {
   readonly kind: "user";
+  /** Present where it is passt's (Cloud Hypervisor). */
+  readonly passt?: {
+    /** Hardware address of the guest's interface. */
+    readonly mac: string;
+  };
 }
 
 /** A tap of the host on a bridge. */

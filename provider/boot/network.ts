@@ -2,8 +2,8 @@
 
 import { isIPv4 } from "node:net";
 import type { Spec } from "../spec/spec.js";
-import type { GuestLink, PortForward } from "./boot.js";
-import { hostPlaceOf, tapLink } from "./tap-link.js";
+import type { GuestLink, PortForward, UserLink } from "./boot.js";
+import { hostPlaceOf, macOf, tapLink } from "./tap-link.js";
 
 /** The fixed addresses of QEMU's user network (QEMU manual, "Using the user mode network stack"). */
 export const userNetwork = {
@@ -25,13 +25,15 @@ export function guestLink(spec: LinkSpec): GuestLink {
     case "qemu":
       return userLink(spec);
     case "cloud-hypervisor":
-      return tapLink(spec);
+      return spec.network?.passt === true
+        ? { ...userLink(spec), passt: { mac: macOf(spec.vmName) } }
+        : tapLink(spec);
     default:
       return spec.backend satisfies never;
   }
 }
 
-function userLink(spec: LinkSpec): GuestLink {
+function userLink(spec: LinkSpec): UserLink {
   const nfsOnly = spec.guestAccess === "nfs-only";
   return {
     kind: "user",

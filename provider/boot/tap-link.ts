@@ -83,13 +83,13 @@ export function tapLink(
   const network = tapNetworkOf(spec.network);
   if (network === undefined) throw new Error(`not a network: ${String(spec.network?.subnet)}`);
   const { bridge, tap, hostAddress, prefixLength } = network;
-  const hash = createHash("sha256").update(spec.vmName).digest();
+  const hash = hashOf(spec.vmName);
   return {
     kind: "tap",
     bridge,
     ...(tap === undefined ? {} : { tap }),
     ...(isAttached(spec.backend) ? { asIs: true } : {}),
-    mac: macOf(hash),
+    mac: macOf(spec.vmName),
     guestAddress: isIPv4(spec.ip) ? spec.ip : computedAddress(hash, network),
     gatewayAddress: hostAddress,
     prefixLength,
@@ -103,9 +103,17 @@ function isAttached(backend: Spec["backend"] | undefined): boolean {
   return backend?.type === "cloud-hypervisor" && backend.apiSocket !== undefined;
 }
 
-/** The first byte says unicast and locally administered (IEEE 802, section 8.2.2: bit 0 clear, bit 1 set). */
-function macOf(hash: Buffer): string {
+/**
+ * The hardware address of a VM's interface, by the VM's name. The first byte says unicast and locally administered (IEEE 802, section
+ * 8.2.2: bit 0 clear, bit 1 set).
+ */
+export function macOf(vmName: string): string {
+  const hash = hashOf(vmName);
   return ["02", ...[...hash.subarray(8, 13)].map((byte) => byte.toString(16).padStart(2, "0"))].join(":");
+}
+
+function hashOf(vmName: string): Buffer {
+  return createHash("sha256").update(vmName).digest();
 }
 
 function computedAddress(hash: Buffer, { hostAddress, prefixLength }: HostPlace): string {

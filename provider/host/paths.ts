@@ -14,6 +14,8 @@ export interface VmPaths {
   readonly consoleLog: string;
   /** What the VMM itself prints. */
   readonly vmmLog: string;
+  /** What passt prints, for a VM on its user network. */
+  readonly passtLog: string;
   /** What a VMM tells of its own accord, where it does. */
   readonly vmmEvents: string;
   /** Name of the console for a VMM that must not be able to open it again: a folder that goes once the guest runs. */
@@ -85,6 +87,7 @@ export function vmPaths(stateDirectory: string, vmName: string): VmPaths {
     record: join(directory, "vm.json"),
     consoleLog: join(directory, "console.log"),
     vmmLog: join(directory, "vmm.log"),
+    passtLog: join(directory, "passt.log"),
     vmmEvents: join(directory, "vmm-events.json"),
     serialName: join(directory, "serial", "console"),
     kernel: join(directory, "kernel"),

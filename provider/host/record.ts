@@ -95,7 +95,11 @@ export const bootConfiguration: z.ZodType<BootConfiguration> = z.looseObject({
   ),
   statefulDiskMiB: z.number().int(),
   link: z.discriminatedUnion("kind", [
-    z.looseObject({ kind: z.literal("user"), ...linkAddresses }),
+    z.looseObject({
+      kind: z.literal("user"),
+      passt: z.looseObject({ mac: z.string() }).optional(),
+      ...linkAddresses,
+    }),
     z.looseObject({
       kind: z.literal("tap"),
       bridge: z.string(),

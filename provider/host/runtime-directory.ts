@@ -71,6 +71,8 @@ export interface SocketPaths {
   /** Folder of the vsock alone, so that a sandboxed VMM need be let into no other. */
   readonly vsockDirectory: string;
   readonly vsock: string;
+  /** Where passt meets the VMM. */
+  readonly network: string;
 }
 
 /** The paths of a VM's sockets, from that of its control socket. */
@@ -81,6 +83,7 @@ export function socketPaths(controlSocket: string): SocketPaths {
     lock: `${controlSocket}.lock`,
     vsockDirectory,
     vsock: join(vsockDirectory, "s"), // no longer than the control socket's own path
+    network: controlSocket.replace(/\.sock$/, ".net"),
   };
 }
 
@@ -91,11 +94,12 @@ export function instanceOfVsock(path: string): string | undefined {
 
 /** Removes the sockets of a VMM that has ended. Idempotent; a record that names another kind of file removes nothing. */
 export async function removeSockets(controlSocket: string): Promise<void> {
-  const { control, lock, vsockDirectory, vsock } = socketPaths(controlSocket);
+  const { control, lock, vsockDirectory, vsock, network } = socketPaths(controlSocket);
   if (!control.endsWith(".sock")) return;
   await removeIf(control, (found) => found.isSocket());
   await removeIf(lock, (found) => found.isFile() && found.size === 0);
   await removeIf(vsock, (found) => found.isSocket());
+  await removeIf(network, (found) => found.isSocket());
   try {
     await rmdir(vsockDirectory);
   } catch (error) {

@@ -176,7 +176,7 @@ export const fields: Readonly<Record<InputName, Field>> = {
   },
   network: {
     meaning:
-      "`{ bridge?, tap?, subnet? }` of a Cloud Hypervisor VM: an existing bridge or tap is used and left, a missing bridge is made.",
+      "`{ bridge?, tap?, subnet? }` of a Cloud Hypervisor VM: an existing bridge or tap is used and left, a missing bridge is made. `{ passt: true }`: a user network instead.",
     type: "object",
     default: '`{ bridge: "microvm0", subnet: "10.20.1.1/16" }`',
     change: { qemu: "unsupported", "cloud-hypervisor": "replace", arrakis: "unsupported" },

@@ -59,6 +59,8 @@ function effective(policy: Change["policy"], field: FieldName, olds: Values, new
   // A disk that was not there cannot grow: its device would be a new one.
   if (policy === "grow" && !olds[field]) return "replace";
   if (policy === "resize" && !hasRoom(field, olds, news)) return "replace";
+  // passt takes its forwards when it starts, and a guest cannot change over to another one.
+  if (field === "portForwards" && valueAt(news["network"], ["passt"]) === true) return "replace";
   if (field === "backend" && isSameServer(olds[field], news[field])) return "settings";
   return policy;
 }

@@ -5,6 +5,7 @@
 
 import { linkOf, seenFromHost } from "../boot/network.js";
 import type { GuestLink, TapLink } from "../boot/boot.js";
+import { MicroVmError } from "../errors.js";
 import type { InputName, InputValues } from "../spec/schema.js";
 import { type ExportPlace, exportFinding, type GuestOfExport } from "./export.js";
 import type { Finding } from "./finding.js";
@@ -39,6 +40,7 @@ export async function preflight(request: PreflightRequest): Promise<readonly Fin
   const found = await Promise.all([
     place === undefined || link === undefined ? [] : exportFindings(place, guest, link),
     mayBoot && link?.kind === "tap" ? networkFindings(tapNeeds(request, link, place)) : [],
+    mayBoot && link?.kind === "user" && link.passt !== undefined ? passtFindings() : [],
     mayBoot && (backend?.type === "qemu" || backend?.type === "cloud-hypervisor")
       ? hostFindings(backend, known(request, "memoryMiB"), known(request, "vmName"))
       : [],
@@ -77,6 +79,19 @@ async function exportFindings(
 async function networkFindings(needs: TapNeeds): Promise<readonly (Finding | undefined)[]> {
   const { tapFindings } = await import("./tap-network.js");
   return await tapFindings(needs);
+}
+
+/** Whether there is a passt that can serve a guest. */
+async function passtFindings(): Promise<readonly Finding[]> {
+  const { passtProgram } = await import("../host/network/passt.js");
+  try {
+    await passtProgram();
+    return [];
+  } catch (error) {
+    if (!(error instanceof MicroVmError)) throw error;
+    const { code, text } = error;
+    return [{ input: "network.passt", code, text, certain: true }];
+  }
 }
 
 function tapNeeds(request: PreflightRequest, link: TapLink, place: ExportPlace | undefined): TapNeeds {
@@ -121,7 +136,16 @@ const checks: readonly { readonly what: string; readonly needs: readonly InputNa
   { what: "the root disk's image", needs: ["useNfsRoot", "rootfs"] },
   {
     what: "the NFS export",
-    needs: ["useNfsRoot", "nfsServer", "nfsPort", "nfsPath", "nfsMountPort", "nfsExport", "backend", "network"],
+    needs: [
+      "useNfsRoot",
+      "nfsServer",
+      "nfsPort",
+      "nfsPath",
+      "nfsMountPort",
+      "nfsExport",
+      "backend",
+      "network",
+    ],
   },
   { what: "the init program in the export", needs: ["kernelArgs"] },
   { what: "this host's hypervisor", needs: ["backend"] },

@@ -5,6 +5,7 @@ import { isThisHost, takeSamePort } from "../boot/network.js";
 import { shown } from "../errors.js";
 import { tapNetworkFailures } from "./network-rules.js";
 import type { InputName, InputValues } from "./schema.js";
+import { isOnPasst, passtFailures } from "./passt-rules.js";
 import { staleRootFailures } from "./snapshot-rules.js";
 import { userNetworkFailures } from "./user-network-rules.js";
 import type { Failure } from "./validate.js";
@@ -180,7 +181,7 @@ function backendFailures({ values, unknown }: KnownValues): Failure[] {
         ...attachedFailures({ values, unknown }),
         ...roomFailures(values),
         ...staleRootFailures(values, unknown),
-        ...tapNetworkFailures(values, unknown),
+        ...(isOnPasst(values) ? passtFailures(values) : tapNetworkFailures(values, unknown)),
       ];
     case "arrakis":
       return []; // its rules are its own: see server-rules.ts
@@ -198,7 +199,7 @@ function refusals(rows: readonly Refusal[]): Failure[] {
 /** Into a VMM that somebody else keeps running: its process and its network are theirs. */
 function attachedFailures({ values, unknown }: KnownValues): Failure[] {
   const { backend, network, portForwards = [], guestAccess, snapshotId } = values;
-  if (backend?.type !== "cloud-hypervisor" || backend.apiSocket === undefined) return [];
+  if (backend?.type !== "cloud-hypervisor" || backend.apiSocket === undefined || isOnPasst(values)) return [];
   const theirs = "the network of a VMM at backend.apiSocket is its owner's";
   const rows: readonly Refusal[] = [
     ["backend.binary", backend.binary !== undefined, "the VMM at backend.apiSocket runs already"],

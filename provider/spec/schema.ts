@@ -181,8 +181,9 @@ const network = z.strictObject(
       .string({ error: SUBNET })
       .refine((text) => hostPlaceOf(text) !== undefined, { error: SUBNET })
       .optional(),
+    passt: boolean.optional(),
   },
-  { error: "an object { bridge?, tap?, subnet? }" },
+  { error: "an object { bridge?, tap?, subnet? } or { passt: true }" },
 );
 
 /** The schema of each input, by its public name. */

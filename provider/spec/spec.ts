@@ -38,8 +38,13 @@ export type Spec = RootSpec & {
   readonly maxMemoryMiB?: number;
   readonly statefulDiskMiB: number;
   readonly portForwards: readonly PortForward[];
-  /** The bridge, tap or network of a tap link; absent for the defaults. */
-  readonly network?: { readonly bridge?: string; readonly tap?: string; readonly subnet?: string };
+  /** The bridge, tap or network of a tap link, or that passt makes a user network; absent for the defaults. */
+  readonly network?: {
+    readonly bridge?: string;
+    readonly tap?: string;
+    readonly subnet?: string;
+    readonly passt?: boolean;
+  };
   readonly guestAccess: "internet" | "nfs-only";
   readonly powerState: PowerState;
   readonly readiness: Readiness;

@@ -12,13 +12,14 @@ export function userNetworkFailures(values: InputValues): Failure[] {
   return [...addressFailures(values), ...accessFailures(values), ...datagramFailures(values)];
 }
 
-function addressFailures({ ip, guestAccess }: InputValues): Failure[] {
+/** What of a guest's address on a user network cannot be: QEMU's, or passt's which has the same. */
+export function addressFailures({ ip, guestAccess }: InputValues): Failure[] {
   if (ip === undefined || !isIPv4(ip)) return [];
   if (!isOnUserNetwork(ip)) {
     return [
       {
         input: "ip",
-        text: `expected an address from 10.0.2.4 to 10.0.2.254, as QEMU's user network has them, got ${shown(ip)}`,
+        text: `expected an address from 10.0.2.4 to 10.0.2.254, as the user network has them, got ${shown(ip)}`,
       },
     ];
   }

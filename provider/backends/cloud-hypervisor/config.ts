@@ -1,6 +1,7 @@
 /** Boot configuration -> the VmConfig of Cloud Hypervisor. Pure. */
 
-import { type BootConfiguration, type Disk, MEMORY_BLOCK_MIB } from "../../boot/boot.js";
+import { type BootConfiguration, type Disk, type GuestLink, MEMORY_BLOCK_MIB } from "../../boot/boot.js";
+import type { Attachment } from "../../host/network/index.js";
 import type { Launch, VmSize } from "../local/vmm.js";
 import type { VmConfigBody, VmResizeBody } from "./schemas.js";
 
@@ -21,7 +22,8 @@ export function diskId(index: number): string {
  * @throws Error when there is no network: the caller attaches it first.
  */
 export function vmConfig({ boot, paths, network }: Launch, landlock: boolean): VmConfigBody {
-  if (network === undefined || boot.link.kind !== "tap") throw new Error("Cloud Hypervisor needs a tap");
+  if (network === undefined) throw new Error("Cloud Hypervisor needs a network");
+  const isShared = "vhostSocket" in network;
   const { vcpus, memoryMiB, maxVcpus = vcpus, cmdline } = boot;
   return {
     payload: {
@@ -30,9 +32,9 @@ export function vmConfig({ boot, paths, network }: Launch, landlock: boolean): V
       cmdline,
     },
     cpus: { boot_vcpus: vcpus, max_vcpus: maxVcpus },
-    memory: { size: memoryMiB * MIB, ...roomOf(boot) },
+    memory: { size: memoryMiB * MIB, ...roomOf(boot), ...(isShared ? { shared: true } : {}) },
     ...(boot.disks.length === 0 ? {} : { disks: boot.disks.map(diskConfig) }),
-    net: [{ id: NETWORK_ID, tap: network.tap, mac: boot.link.mac, num_queues: network.queuePairs * 2 }],
+    net: [{ id: NETWORK_ID, ...netConfig(boot.link, network) }],
     rng: { src: "/dev/urandom" },
     serial: { mode: "File", file: paths.consoleLog },
     console: { mode: "Off" },
@@ -40,6 +42,17 @@ export function vmConfig({ boot, paths, network }: Launch, landlock: boolean): V
     landlock_enable: landlock,
     ...(landlock ? { landlock_rules: [{ path: paths.snapshots, access: "rw" as const }] } : {}),
   };
+}
+
+function netConfig(link: GuestLink, network: Attachment) {
+  if ("vhostSocket" in network) {
+    if (link.kind !== "user" || link.passt === undefined) throw new Error("the link is not passt's");
+    const { vhostSocket: vhost_socket } = network;
+    // One pair of queues: passt has no more.
+    return { vhost_user: true as const, vhost_socket, mac: link.passt.mac, num_queues: 2 };
+  }
+  if (link.kind !== "tap") throw new Error("the link is not a tap's");
+  return { tap: network.tap, mac: link.mac, num_queues: network.queuePairs * 2 };
 }
 
 /** What `vm.resize` is given. */

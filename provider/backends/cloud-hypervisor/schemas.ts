@@ -21,6 +21,8 @@ export const MemoryConfig = z.strictObject({
   size: bytes,
   /** Bytes of address space that memory can be added in. */
   hotplug_size: bytes.optional(),
+  /** Whether another process may be given it, as a vhost-user back end needs. */
+  shared: z.literal(true).optional(),
 });
 
 export const DiskConfig = z.strictObject({
@@ -34,7 +36,10 @@ export const DiskConfig = z.strictObject({
 
 export const NetConfig = z.strictObject({
   id: z.string(),
-  tap: z.string(),
+  tap: z.string().optional(),
+  vhost_user: z.literal(true).optional(),
+  /** Absolute path of the unix socket at which a vhost-user back end waits. */
+  vhost_socket: z.string().optional(),
   mac: z.string(),
   /** Twice the number of queue pairs. */
   num_queues: z.int().min(2),

@@ -62,7 +62,7 @@ export const snapshots: VmmSnapshots = {
  * @throws Error when the launch has no network.
  */
 export function restoredConfig(config: WrittenConfig, { boot, paths, network }: Launch): WrittenConfig {
-  if (network === undefined) throw new Error("Cloud Hypervisor needs a tap");
+  if (network === undefined || !("tap" in network)) throw new Error("the restored VM has no tap");
   const { payload, disks, net, serial, vsock, landlock_rules: rules } = config;
   return {
     ...config,

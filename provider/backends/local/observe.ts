@@ -8,6 +8,7 @@ import { isForgotten } from "../../host/forgotten.js";
 import { vmPaths } from "../../host/paths.js";
 import { type VmRecord, readRecord } from "../../host/record.js";
 import { hasRemains } from "../../host/remains.js";
+import { passtsOf } from "../../host/network/passt.js";
 import { readHostId } from "../../host/state-directory.js";
 import { handleState } from "../../preflight/nfs/index.js";
 import type { ObservedState, VmOutputs, VmReference } from "../backend.js";
@@ -108,7 +109,7 @@ function evidenceOf({ restoredFrom }: VmRecord): "proved" | "restored" {
 export async function findingOf(vmm: Vmm, stateDirectory: string, record: VmRecord): Promise<Finding> {
   if (record.phase === "removing" || record.phase === "claimed") return "damaged"; // only removing it helps
   const [runs] = await runsOf(vmm, record);
-  const isUp = runs !== undefined;
+  const isUp = runs !== undefined && hasNetwork(record);
   if (await isDamaged(stateDirectory, record, isUp)) return "damaged";
   if (!isUp || (await hasGuestEnded(vmPaths(stateDirectory, record.vmName).consoleLog))) return "stopped";
   if (runs?.isSilent === true) return "unreachable";
@@ -117,6 +118,11 @@ export async function findingOf(vmm: Vmm, stateDirectory: string, record: VmReco
   if (state === "ended" || state === "unbooted") return "stopped";
   if (state !== undefined) return state;
   return (await runsOf(vmm, record)).length > 0 ? "unreachable" : "stopped"; // it may have ended just now
+}
+
+/** A guest whose passt has ended is cut off for good: it is to be started anew. */
+function hasNetwork({ boot: { link }, instance }: VmRecord): boolean {
+  return link.kind !== "user" || link.passt === undefined || passtsOf(instance).length > 0;
 }
 
 /** What the VMM says; undefined when it does not answer (its socket is gone, or it hangs or has just ended). */

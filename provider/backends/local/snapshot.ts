@@ -101,6 +101,8 @@ async function takable(vmm: Vmm, { reference }: SnapshotRequest): Promise<VmReco
   const found = await ownRecord(reference);
   if (found === undefined) throw refuse("gone");
   if (attachedSocketOf(found.record.settings) !== undefined) throw attachedVm(found.record);
+  const { link } = found.record.boot;
+  if (link.kind === "user" && link.passt !== undefined) throw passtVm(found.record);
   const state = await findingAfterSnapshot(vmm, stateDirectory, found.record);
   if (state !== "running" && state !== "paused") throw refuse(state);
   if (!found.record.proved) throw refuse("without a proof of its root: run pulumi up for it first");
@@ -111,6 +113,14 @@ function attachedVm({ vmName }: VmRecord): MicroVmError {
   return new MicroVmError(
     "not-supported",
     `expected a VM whose Cloud Hypervisor this provider starts, and ${vmName} is in a VMM of somebody else's (backend.apiSocket): it takes no snapshots of those`,
+    { input: "vmId" },
+  );
+}
+
+function passtVm({ vmName }: VmRecord): MicroVmError {
+  return new MicroVmError(
+    "not-supported",
+    `expected a VM on a tap, and ${vmName} is on a user network (network.passt), with which no snapshot is taken`,
     { input: "vmId" },
   );
 }
@@ -235,7 +245,7 @@ async function writeMemory({ snapshots, record }: Place, files: SnapshotFiles): 
   const { boot, controlSocket } = record;
   const [identity] = vmmsOf(record);
   if (identity === undefined) throw new MicroVmError("vmm-failed", `${record.vmName} has just ended`);
-  const usual = fileSizeLimitMiB(boot.statefulDiskMiB);
+  const usual = fileSizeLimitMiB(boot);
   await raiseFileSizeLimit(identity, Math.max(usual, (boot.maxMemoryMiB ?? boot.memoryMiB) + ROOM_MIB));
   try {
     return await snapshots.take(controlSocket, files.vmm);

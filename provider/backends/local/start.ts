@@ -45,8 +45,15 @@ export interface StartPlace {
 }
 
 /** Largest file that the VMM may write, in MiB: one limit of the system for all files of a process. */
-export function fileSizeLimitMiB(statefulDiskMiB: number): number {
-  return Math.max(CONSOLE_LOG_LIMIT_MIB, statefulDiskMiB);
+export function fileSizeLimitMiB({
+  statefulDiskMiB,
+  link,
+  memoryMiB,
+  maxMemoryMiB = memoryMiB,
+}: BootConfiguration): number {
+  // Memory that another process shares is a file as well (memfd_create(2)).
+  const sharedMiB = link.kind === "user" && link.passt !== undefined ? maxMemoryMiB : 0;
+  return Math.max(CONSOLE_LOG_LIMIT_MIB, statefulDiskMiB, sharedMiB);
 }
 
 /**
@@ -179,7 +186,8 @@ async function prepareLaunch(vmm: Vmm, record: VmRecord, paths: VmPaths): Promis
   const { vmName, instance, boot, settings, controlSocket } = record;
   const isAttached = attachedSocketOf(settings) !== undefined;
   const { vsock, vsockDirectory } = socketPaths(controlSocket);
-  if (boot.link.kind === "tap") await mkdir(vsockDirectory, { recursive: true, mode: 0o700 });
+  if (boot.link.kind === "tap" || boot.link.passt !== undefined)
+    await mkdir(vsockDirectory, { recursive: true, mode: 0o700 });
   if (vmm.snapshots !== undefined) await mkdir(paths.snapshots, { recursive: true, mode: 0o700 });
   if (vmm.restartsGuest) await makeSerialName(paths, isAttached || isDirect(boot));
   const plain = isDirect(boot) ? paths.consoleLog : "/dev/stdout";
@@ -203,11 +211,11 @@ async function prepareLaunch(vmm: Vmm, record: VmRecord, paths: VmPaths): Promis
 }
 
 /**
- * Whether the console goes straight to its file, which loses nothing. Only beside a disk image for which the process must be
- * allowed larger files, it goes through a program that keeps the bound.
+ * Whether the console goes straight to its file, which loses nothing. Only beside a disk image (or shared memory) for which the process
+ * must be allowed larger files, it goes through a program that keeps the bound.
  */
-function isDirect({ statefulDiskMiB }: BootConfiguration): boolean {
-  return fileSizeLimitMiB(statefulDiskMiB) === CONSOLE_LOG_LIMIT_MIB;
+function isDirect(boot: BootConfiguration): boolean {
+  return fileSizeLimitMiB(boot) === CONSOLE_LOG_LIMIT_MIB;
 }
 
 function spawnRequest(program: VmmProgram, launch: Launch, paths: VmPaths): SpawnRequest {
@@ -220,7 +228,7 @@ function spawnRequest(program: VmmProgram, launch: Launch, paths: VmPaths): Spaw
     environment: program.environmentFor?.(launch),
     log: paths.vmmLog,
     makes: controlSocket,
-    fileSizeLimitMiB: fileSizeLimitMiB(boot.statefulDiskMiB),
+    fileSizeLimitMiB: fileSizeLimitMiB(boot),
     ...(isDirect(boot)
       ? {}
       : { console: { file: paths.consoleLog, limitMiB: CONSOLE_LOG_LIMIT_MIB, ...pipe } }),

@@ -94,7 +94,8 @@ class Update {
     await growDisk(vmPaths(this.request.reference.stateDirectory, vmName).statefulDisk, sizeMiB);
     await this.#controlled("to grow its disk", async (control) => {
       const [identity] = vmmsOf(this.#record);
-      if (identity !== undefined) await raiseFileSizeLimit(identity, fileSizeLimitMiB(sizeMiB));
+      const limitMiB = fileSizeLimitMiB({ ...boot, statefulDiskMiB: sizeMiB });
+      if (identity !== undefined) await raiseFileSizeLimit(identity, limitMiB);
       await control.resizeDisk(boot.disks.length - 1, sizeMiB * 1024 * 1024);
     });
     await this.#write({ ...this.#record, boot: { ...boot, statefulDiskMiB: sizeMiB } });

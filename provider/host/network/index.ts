@@ -7,9 +7,16 @@
 
 import { createHash } from "node:crypto";
 
-import { type BootConfiguration, type GuestLink, tapNameOf, type TapLink } from "../../boot/boot.js";
+import {
+  type BootConfiguration,
+  type GuestLink,
+  tapNameOf,
+  type TapLink,
+  type UserLink,
+} from "../../boot/boot.js";
 import { MicroVmError } from "../../errors.js";
 import { allOf } from "../all-of.js";
+import { controlSocketPath, socketPaths } from "../runtime-directory.js";
 import { type LeaseHolder, releaseUnique, takeUnique, uniqueValues } from "../lease.js";
 import { assertMayAdminister, isInstalled } from "./command.js";
 import {
@@ -28,6 +35,7 @@ import {
   tapLines,
   withInterfaces,
 } from "./links.js";
+import { endPasst, startPasst } from "./passt.js";
 import { removeRules, setRules } from "./ruleset.js";
 
 /** A VM as its network sees it. */
@@ -38,7 +46,19 @@ export interface NetworkedVm extends LeaseHolder {
 }
 
 /** What the VMM is given of its VM's network. */
-export interface Attachment {
+export type Attachment = (TapAttachment | PasstAttachment) & {
+  /** Context id of the guest's vsock, 3 to 2^32-2, which no other VM of this user has. */
+  readonly vsockCid: number;
+};
+
+/** A user network by passt. */
+export interface PasstAttachment {
+  /** Absolute path of the unix socket at which it waits for the VMM. */
+  readonly vhostSocket: string;
+}
+
+/** A tap of the host. */
+export interface TapAttachment {
   /** Name of the tap: there, up, and with `vnet_hdr`. */
   readonly tap: string;
   /**
@@ -46,18 +66,16 @@ export interface Attachment {
    * demands (so `num_queues` of its net device is twice this).
    */
   readonly queuePairs: number;
-  /** Context id of the guest's vsock, 3 to 2^32-2, which no other VM of this user has. */
-  readonly vsockCid: number;
 }
 
 /**
- * Leases the guest's address and a CID, then makes bridge, tap and rules; to be called before every start of the VMM, and after
- * {@link detachNetwork} or a reboot again. Of a VM without a tap it makes nothing.
+ * Leases the guest's address and a CID, then makes bridge, tap and rules, or starts passt; to be called before every start of the VMM, and after
+ * {@link detachNetwork} or a reboot again. Of a VM whose VMM makes the network itself it makes nothing.
  *
  * Called again, it brings what is there to what the VM is to have, port forwards included. When it throws, what was made is
  * left to {@link detachNetwork}.
  *
- * @returns undefined for a VM without a tap.
+ * @returns undefined for a VM whose VMM makes the network itself.
  * @throws MicroVmError `host-unusable` without `ip` or `nft`, without the right (CAP_NET_ADMIN), or where a bridge or tap of
  * the person's is not as the spec says; `address-taken` (input `ip`) when another VM has the address.
  */
@@ -66,7 +84,7 @@ export async function attachNetwork(
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<Attachment | undefined> {
   const { link } = vm.boot;
-  if (link.kind !== "tap") return undefined;
+  if (link.kind === "user") return link.passt === undefined ? undefined : await attachPasst(vm, link, env);
   if (link.asIs === true) return { vsockCid: await lease(vm, link, env), ...(await existingTap(vm, link)) };
   assertMayAdminister();
   // Leases are files: they are taken while the programs start, and nothing is made before.
@@ -81,6 +99,14 @@ export async function attachNetwork(
   if (cid.status === "rejected") throw cid.reason;
   if (made.status === "rejected") throw made.reason;
   return { ...made.value, vsockCid: cid.value };
+}
+
+/** Another VM's passt may have the same addresses: each is a world of its own. */
+async function attachPasst(vm: NetworkedVm, link: UserLink, env: NodeJS.ProcessEnv): Promise<Attachment> {
+  await endPasst(vm.instance); // one whose VMM never came
+  const { network: vhostSocket } = socketPaths(await controlSocketPath(vm.instance, env));
+  const [vsockCid] = await allOf([leaseCid(vm, env), startPasst(vhostSocket, link, vm)]);
+  return { vhostSocket, vsockCid };
 }
 
 /** All that is one VM's alone. @returns The CID. */
@@ -102,7 +128,8 @@ export async function detachNetwork(
   link?: GuestLink,
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<void> {
-  if (link?.kind === "tap" && link.asIs === true) return await releaseUnique(instance, env);
+  if (link?.kind === "user" && link.passt !== undefined) await endPasst(instance);
+  if (link?.kind === "user" || link?.asIs === true) return await releaseUnique(instance, env);
   // The lease is taken before anything is made and given back after everything is removed.
   const isLeased = (await uniqueValues("guest-address", instance, env)).length > 0;
   if (!isLeased && !interfaceNames().includes(tapNameOf(instance))) return;
@@ -149,10 +176,7 @@ async function removeRulesOf(instance: string): Promise<void> {
 }
 
 /** The person's own, used as it is. */
-async function existingTap(
-  { boot }: NetworkedVm,
-  link: TapLink,
-): Promise<Pick<Attachment, "tap" | "queuePairs">> {
+async function existingTap({ boot }: NetworkedVm, link: TapLink): Promise<TapAttachment> {
   const all = await interfaces();
   assertFits(link, all);
   const existing = link.tap === undefined ? undefined : find(all, link.tap);
@@ -166,11 +190,7 @@ function hasOwnBridge({ bridge }: TapLink, all: readonly Interface[]): boolean {
 }
 
 /** Bridge, tap and rules, side by side: rules know interfaces by name, and nobody has the tap open yet. */
-async function make(
-  vm: NetworkedVm,
-  link: TapLink,
-  all: readonly Interface[],
-): Promise<Pick<Attachment, "tap" | "queuePairs">> {
+async function make(vm: NetworkedVm, link: TapLink, all: readonly Interface[]): Promise<TapAttachment> {
   const { vcpus } = vm.boot;
   assertFits(link, all);
   await removeStrays(vm, link, all);

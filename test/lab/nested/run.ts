@@ -3,6 +3,7 @@
  *
  *   npm run lab:nested                                the life of VMs, by the provider's own functions (story.ts)
  *   npm run lab:nested -- --story bare                a guest with nothing of the package between (bare.ts)
+ *   npm run lab:nested -- --story user-network        a VM on the user network of passt, which is on PATH (user-network.ts)
  *   npm run lab:nested -- SCRIPT [FILE…]              another script instead, run as /lab/SCRIPT; FILEs are put beside it
  *   … --minutes 60                                    time bound
  *

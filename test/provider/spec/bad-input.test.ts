@@ -493,12 +493,12 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
   [
     "an ip outside of the network",
     { ip: "192.168.1.5" },
-    'ip: expected an address from 10.0.2.4 to 10.0.2.254, as QEMU\'s user network has them, got "192.168.1.5" (string)',
+    'ip: expected an address from 10.0.2.4 to 10.0.2.254, as the user network has them, got "192.168.1.5" (string)',
   ],
   [
     "the gateway's ip",
     { ip: "10.0.2.2" },
-    'ip: expected an address from 10.0.2.4 to 10.0.2.254, as QEMU\'s user network has them, got "10.0.2.2" (string)',
+    'ip: expected an address from 10.0.2.4 to 10.0.2.254, as the user network has them, got "10.0.2.2" (string)',
   ],
   ["no vCPU", { vcpus: 0 }, "vcpus: expected an integer from 1 to 255, got 0 (number)"],
   ["vCPUs as text", { vcpus: "2" }, 'vcpus: expected an integer from 1 to 255, got "2" (string)'],
@@ -770,6 +770,31 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
     "snapshotId: not supported: a VMM at backend.apiSocket restores no snapshots; leave it out",
   ],
   [
+    "passt beside a bridge",
+    { backend: { type: "cloud-hypervisor" }, network: { passt: true, bridge: "br0" } },
+    "network.bridge: not supported: passt needs neither bridge nor tap; leave it out",
+  ],
+  [
+    "a guest that passt is to keep from what this host reaches",
+    {
+      backend: { type: "cloud-hypervisor" },
+      network: { passt: true },
+      nfsMountPort: 20048,
+      guestAccess: "nfs-only",
+    },
+    "guestAccess: not supported: passt keeps a guest from nothing that this host reaches; leave it out",
+  ],
+  [
+    "an address that is none of passt's network",
+    { backend: { type: "cloud-hypervisor" }, network: { passt: true }, ip: "10.20.1.9" },
+    'ip: expected an address from 10.0.2.4 to 10.0.2.254, as the user network has them, got "10.20.1.9" (string)',
+  ],
+  [
+    "passt in a VMM of someone else's",
+    { backend: { type: "cloud-hypervisor", apiSocket: "/run/chv.sock" }, network: { passt: true } },
+    "network.passt: not supported: the network of a VMM at backend.apiSocket is its owner's; leave it out",
+  ],
+  [
     "a socket that no address holds",
     { backend: { type: "cloud-hypervisor", apiSocket: `/${"a".repeat(107)}` } },
     `backend.apiSocket: expected an absolute path of at most 107 bytes, got "/${"a".repeat(78)}… (string)`,
@@ -812,7 +837,7 @@ const cases: readonly (readonly [what: string, changes: Inputs, message: string]
   [
     "a network with an unknown field",
     { network: { bridge_name: "br0" } },
-    'network: expected an object { bridge?, tap?, subnet? }, got the unknown field "bridge_name"',
+    'network: expected an object { bridge?, tap?, subnet? } or { passt: true }, got the unknown field "bridge_name"',
   ],
   [
     "room for vCPUs on qemu",

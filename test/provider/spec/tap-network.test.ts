@@ -53,7 +53,7 @@ describe("the network of a tap", () => {
     [{ network: { bridge: ".." } }, `network.bridge: ${NAME}, got ".." (string)`],
     [
       { network: { name: "x" } },
-      'network: expected an object { bridge?, tap?, subnet? }, got the unknown field "name"',
+      'network: expected an object { bridge?, tap?, subnet? } or { passt: true }, got the unknown field "name"',
     ],
     [
       { guestAccess: "nfs-only", nfsPort: 2049 },

@@ -41,6 +41,17 @@ describe("vmConfig", () => {
     expect(diskId(1)).toBe("disk1");
   });
 
+  it("shares the guest's memory with passt, and with nothing else", () => {
+    const asked = sampleLaunch(nfsSpec({ backend, network: { passt: true } }));
+    const network = { vhostSocket: "/run/x.net", vsockCid: 4711 };
+    expect(vmConfig({ ...asked, network }, true)).toMatchObject({
+      memory: { size: 512 * 1024 * 1024, shared: true },
+      net: [{ vhost_user: true, vhost_socket: "/run/x.net", num_queues: 2 }],
+    });
+    expect(VmConfig.safeParse(vmConfig({ ...asked, network }, true)).success).toBe(true);
+    expect(vmConfig(sampleLaunch(nfsSpec({ backend })), true)).not.toHaveProperty("memory.shared");
+  });
+
   it("makes room for what may come", () => {
     const room = sampleLaunch(
       nfsSpec({ backend, vcpus: 2, maxVcpus: 8, memoryMiB: 512, maxMemoryMiB: 1100 }),
@@ -63,7 +74,7 @@ describe("vmConfig", () => {
 
   it("refuses a VM without a tap", () => {
     expect(() => vmConfig({ ...sampleLaunch(nfsSpec({ backend })), network: undefined }, true)).toThrow(
-      /needs a tap/,
+      /needs a network/,
     );
   });
 });

@@ -23,13 +23,15 @@ export interface NetworkAnswer {
   readonly instance: string;
   readonly code: string;
   readonly text: string;
-  readonly attachment?: Attachment;
+  readonly attachment?: OnTap;
 }
 
-async function carryOut(order: NetworkOrder): Promise<Attachment | undefined> {
+type OnTap = Extract<Attachment, { readonly tap: string }>;
+
+async function carryOut(order: NetworkOrder): Promise<OnTap | undefined> {
   switch (order.act) {
     case "attach":
-      return await attachNetwork(order.vm);
+      return (await attachNetwork(order.vm)) as OnTap | undefined;
     case "forward":
       await changeForwards(order.vm);
       return undefined;
