@@ -86,9 +86,7 @@ if (reason !== undefined) {
 
     it("does all that the API offers", async () => {
       const said = await mustRun("python3", ["-c", MORE]);
-      expect(said).toBe(
-        "['python-vm'] proved\nhello\n\ntext\nTrue\nTrue\nthere is no VM \"python-vm\"\n",
-      );
+      expect(said).toBe("['python-vm'] proved\nhello\n\ntext\nTrue\nTrue\nthere is no VM \"python-vm\"\n");
     });
   });
 }
