@@ -50,7 +50,7 @@ async function refresh() {
     if (error.status === 401) askForToken(error);
     else tellTrouble(`Nothing new from the server: ${error.message}`);
   }
-  if (!document.hidden) timer = setTimeout(refresh, PERIOD_MILLISECONDS);
+  if (!document.hidden) timer = setTimeout(() => void refresh(), PERIOD_MILLISECONDS);
 }
 
 async function showHealth() {
