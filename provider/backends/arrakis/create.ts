@@ -62,6 +62,8 @@ export async function createVm(asked: Asked, request: Request): Promise<ServerVm
 class Creation {
   /** Whether the server may have made a VM for us. */
   #isSent = false;
+  /** Why no answer came to the request, though the VM is there. */
+  #lostAnswer: unknown;
   /** Whether a VM of that name can only be ours. */
   #isOurs: boolean;
 
@@ -85,6 +87,8 @@ class Creation {
     const vm = await this.#start();
     const outputs = outputsOf(vm);
     const rootEvidence = await evidenceOf(api, this.request, vm, deadline);
+    // Whether a request that broke off was followed to its end, only the guest can tell.
+    if (rootEvidence === "unverified" && this.#lostAnswer !== undefined) throw this.#lostAnswer;
     if (powerState === "running") return { ...outputs, rootEvidence };
     // It has shown its root; what it is to be from now on follows.
     await setPower(api, { vmName, from: "running", settings, boot: () => Promise.resolve() });
@@ -149,6 +153,7 @@ class Creation {
       }
       if (status !== undefined) throw error;
       const vm = await appeared(api, vmName);
+      this.#lostAnswer = error;
       if (vm !== undefined) return vm;
       this.#isSent = false;
       throw error;

@@ -1,5 +1,6 @@
 /** A server's answers as what the resource tells. Pure. */
 
+import { MicroVmError, shown } from "../../errors.js";
 import type { Vm } from "../../server/wire.js";
 import type { ObservedState, ServerVmOutputs, VmReference } from "../backend.js";
 
@@ -21,8 +22,12 @@ export function isSame(vm: Vm, { vmName, instance }: VmReference): boolean {
   return vm.vmName === vmName && (vm.instance === undefined || vm.instance === instance);
 }
 
-/** Status of the API, in capitals. One that is made and does not run yet is no different from one that was stopped. */
-export function stateOf({ status }: Vm): ObservedState {
+/**
+ * Status of the API, in capitals. One that is made and does not run yet is no different from one that was stopped.
+ *
+ * @throws MicroVmError `server-failed` for any other than is known: a server of ours has `CREATING` and `UNREACHABLE`, which tell nothing.
+ */
+export function stateOf({ vmName, status }: Vm): ObservedState {
   switch (status) {
     case "RUNNING":
       return "running";
@@ -31,7 +36,14 @@ export function stateOf({ status }: Vm): ObservedState {
     case "STOPPED":
     case "CREATED":
       return "stopped";
-    default:
+    case "DAMAGED":
       return "damaged";
+    case "REMOVING":
+      return "gone";
+    default:
+      throw new MicroVmError(
+        "server-failed",
+        `the server says that the VM ${vmName} is ${shown(status)}; look at it there`,
+      );
   }
 }

@@ -170,6 +170,14 @@ describe("create on a server", () => {
     expect(standIn.done.filter((done) => done === "POST /vms")).toHaveLength(1);
   });
 
+  it("removes the VM when the answer was lost and its guest cannot be asked", async () => {
+    const { standIn, backend, request } = await scene();
+    standIn.mounts = undefined;
+    standIn.before = ({ method, path }) => (method === "POST" && path === "/v1/vms" ? "reset" : undefined);
+    expect((await failureOf(backend.create(request))).code).toBe("server-failed");
+    expect(standIn.vms.size).toBe(0);
+  });
+
   it("fails when the answer was lost and the VM does not come", async () => {
     const { standIn, backend, request } = await scene();
     standIn.before = ({ method, path }) => {
@@ -248,6 +256,8 @@ describe("a VM on a server", () => {
       standIn.vms.set("web", status);
       expect(await backend.observe(reference)).toEqual({ state, guestIp: "10.20.1.2" });
     }
+    standIn.ofEach = { status: "UNREACHABLE" };
+    expect((await failureOf(backend.observe(reference))).text).toContain('is "UNREACHABLE"');
     expect(new Set(standIn.done)).toEqual(new Set(["GET /vms"]));
   });
 
