@@ -18,10 +18,11 @@ export const FRESH_MILLISECONDS = 250;
 const RENEW_MILLISECONDS = 125;
 
 /**
- * How long the word of a hypervisor counts in the list while nothing else tells of a change, in milliseconds: between these two, other
- * for each VM, so that they are not all asked at once. Only somebody who talks to the hypervisor behind our back can change a VM so.
+ * How long the word of a hypervisor counts in the list while nothing else tells of a change, in milliseconds. It is asked again, with
+ * nobody waiting, between `least` and `most`, other for each VM, so that they are not all asked at once; a word of `last` is too old to
+ * be shown. Only somebody who talks to the hypervisor behind our back can change a VM so.
  */
-const WORD_MILLISECONDS = { least: 2500, most: 5000 };
+const WORD_MILLISECONDS = { least: 2500, most: 5000, last: 10_000 };
 
 /** How many hypervisors are asked at once. */
 const ASKED_AT_ONCE = 16;
@@ -53,6 +54,8 @@ interface Look {
   readonly record: VmRecord | undefined;
   readonly vm: Vm | undefined;
   readonly marks: string;
+  /** When the hypervisor is to be asked again, and when this is too old. */
+  readonly askAt: number;
   readonly goodUntil: number;
 }
 
@@ -61,6 +64,10 @@ export class Listing {
   #current: { readonly list: List; readonly at: number } | undefined;
   #taking: Taking | undefined;
   readonly #looks = new Map<string, Look>();
+  /** How often something was done to a VM: what was seen before, and is told after, is not kept. */
+  #changes = 0;
+  /** VMs whose hypervisors are asked with nobody waiting. */
+  readonly #asked = new Set<string>();
 
   constructor(readonly context: ListingContext) {}
 
@@ -93,6 +100,7 @@ export class Listing {
 
   /** Something was done to a VM: the next answer looks again. */
   invalidate(vmName: string): void {
+    this.#changes += 1;
     this.#looks.delete(vmName);
     this.#current = undefined;
     this.#taking = undefined;
@@ -121,12 +129,8 @@ export class Listing {
       if (isGood) found.set(vmName, look.vm);
       return !isGood;
     });
-    const asker = async (): Promise<void> => {
-      for (let vmName = toAsk.shift(); vmName !== undefined; vmName = toAsk.shift()) {
-        found.set(vmName, await this.#look(vmName));
-      }
-    };
-    await Promise.all(Array.from({ length: ASKED_AT_ONCE }, asker));
+    await this.#each(toAsk, async (vmName) => void found.set(vmName, await this.#look(vmName)));
+    this.#askAgain(names);
     const vms = names.map((vmName) => found.get(vmName)).filter((vm) => vm !== undefined);
     return { vms, text: Buffer.from(JSON.stringify({ vms })) };
   }
@@ -136,15 +140,44 @@ export class Listing {
     return look.marks === marksOf(this.context.stateDirectory, vmName, look.record);
   }
 
+  /** Those whose last word is not new any more; the next list has what they say. */
+  #askAgain(names: readonly string[]): void {
+    const now = performance.now();
+    const due = names.filter((vmName) => {
+      const look = this.#looks.get(vmName);
+      return look !== undefined && now >= look.askAt && !this.#asked.has(vmName);
+    });
+    for (const vmName of due) this.#asked.add(vmName);
+    const asked = this.#each(due, async (vmName) => {
+      try {
+        await this.#look(vmName);
+      } finally {
+        this.#asked.delete(vmName);
+      }
+    });
+    // Whoever waits for the next list is told of it.
+    asked.catch(() => undefined);
+  }
+
+  async #each(names: readonly string[], work: (vmName: string) => Promise<void>): Promise<void> {
+    const waiting = [...names];
+    const worker = async (): Promise<void> => {
+      for (let vmName = waiting.shift(); vmName !== undefined; vmName = waiting.shift()) await work(vmName);
+    };
+    await Promise.all(Array.from({ length: ASKED_AT_ONCE }, worker));
+  }
+
   async #look(vmName: string): Promise<Vm | undefined> {
-    const { stateDirectory, isCreating } = this.context;
+    const changes = this.#changes;
     const record = await this.#readable(vmName);
     // Before the hypervisor is asked: what happens meanwhile is seen the next time.
-    const marks = marksOf(stateDirectory, vmName, record);
+    const marks = marksOf(this.context.stateDirectory, vmName, record);
     const vm = record === undefined ? undefined : await this.#ask(record);
-    const { least, most } = WORD_MILLISECONDS;
-    const goodUntil = performance.now() + least + Math.random() * (most - least);
-    if (!isCreating(vmName)) this.#looks.set(vmName, { record, vm, marks, goodUntil });
+    const { least, most, last } = WORD_MILLISECONDS;
+    const now = performance.now();
+    const askAt = now + least + Math.random() * (most - least);
+    const isKept = changes === this.#changes && !this.context.isCreating(vmName);
+    if (isKept) this.#looks.set(vmName, { record, vm, marks, askAt, goodUntil: now + last });
     return vm;
   }
 
