@@ -10,6 +10,7 @@ import { assertGanesha } from "../exports/ganesha.js";
 import { mkfsProgram } from "../host/disk.js";
 import { findBusybox } from "../host/initramfs/busybox.js";
 import { assertMayAdminister, networkProgram } from "../host/network/command.js";
+import { passtProgram } from "../host/network/passt.js";
 import { controlSocketPath } from "../host/runtime-directory.js";
 import { inspectStateDirectory } from "../host/state-directory.js";
 import { defaultMountPort, defaults } from "../spec/defaults.js";
@@ -104,10 +105,14 @@ async function backendChecks(): Promise<{ readonly checks: readonly Check[]; rea
       return `${path}, version ${version}`;
     }),
   ]);
-  const taps = await tapChecks();
+  const [taps, passt] = await Promise.all([
+    tapChecks(),
+    look("passt, in place of taps", "warning", () => passtProgram()),
+  ]);
   const hasTaps = taps.every(({ status }) => status !== "failure");
   const runsQemu = qemu.status === "pass";
-  const runsCloudHypervisor = kvm.usable && hasTaps && cloudHypervisor.status === "pass";
+  const hasNetwork = hasTaps || passt.status === "pass";
+  const runsCloudHypervisor = kvm.usable && hasNetwork && cloudHypervisor.status === "pass";
   const kvmCheck: Check = kvm.usable
     ? { subject: "KVM", status: "pass", text: "can run guests" }
     : {
@@ -118,13 +123,13 @@ async function backendChecks(): Promise<{ readonly checks: readonly Check[]; rea
         remedy: errorKinds["host-unusable"].remedy,
       };
   const forQemu = [qemu, ...(runsQemu ? [microvm] : [])];
-  const forCloudHypervisor = [kvmCheck, cloudHypervisor, ...taps];
+  const forCloudHypervisor = [kvmCheck, cloudHypervisor, ...taps, passt];
   return {
     checks: [
       ...(runsCloudHypervisor ? forQemu.map(softened) : forQemu),
-      ...(runsQemu ? forCloudHypervisor.map(softened) : forCloudHypervisor),
+      ...(runsQemu || runsCloudHypervisor ? forCloudHypervisor.map(softened) : forCloudHypervisor),
     ],
-    onTaps: runsCloudHypervisor,
+    onTaps: runsCloudHypervisor && hasTaps,
   };
 }
 
