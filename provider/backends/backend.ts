@@ -233,4 +233,4 @@ export interface Backend<Kind extends OnThisHost | OnServer = OnThisHost> {
 export type AnyOutputs = (OnThisHost | OnServer)["outputs"];
 
 /** A back end of any kind: what is common to them. */
-export type AnyBackend = Pick<Backend<OnThisHost> | Backend<OnServer>, "observe" | "remove" | "takeSnapshot">;
+export type AnyBackend = Pick<Backend | Backend<OnServer>, "observe" | "remove" | "takeSnapshot">;
