@@ -10,7 +10,7 @@ import * as schemas from "../../../../provider/backends/cloud-hypervisor/schemas
 /** The part of JSON Schema that is compared; OpenAPI 3.0 has it too. */
 interface Shape {
   readonly $ref?: string;
-  readonly type?: string;
+  readonly type?: string | readonly string[];
   readonly enum?: readonly string[];
   readonly const?: string;
   readonly minimum?: number;
@@ -41,7 +41,9 @@ function resolved(shape: Shape, { components }: Document): Shape {
 /** The program writes null for what is absent in an answer; the document does not tell. */
 function withoutNull(shape: Shape): Shape {
   const [only, ...more] = (shape.anyOf ?? []).filter(({ type }) => type !== "null");
-  return only === undefined || more.length > 0 ? shape : only;
+  if (only !== undefined && more.length === 0) return only;
+  const types = [shape.type ?? []].flat().filter((type) => type !== "null");
+  return types.length === 1 ? { ...shape, type: types[0] } : shape;
 }
 
 /** What of ours the document does not have, or has otherwise, as paths. */
@@ -71,7 +73,7 @@ function differences(nullable: Shape, other: Shape, path: string, within: Docume
   const strange =
     theirs.enum === undefined ? [] : (values ?? []).filter((value) => !theirs.enum?.includes(value));
   return [
-    ...(mine.type === theirs.type ? [] : [`${path} is ${theirs.type}, not ${mine.type}`]),
+    ...(mine.type === theirs.type ? [] : [`${path} is ${String(theirs.type)}, not ${String(mine.type)}`]),
     ...strange.map((value) => `${path} is never ${value}`),
     ...(path.startsWith("sent") && (mine.minimum ?? Infinity) < (theirs.minimum ?? -Infinity)
       ? [`${path} is at least ${theirs.minimum}`]
