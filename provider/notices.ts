@@ -197,6 +197,13 @@ export const noticeKinds = {
     cause: "An earlier engine was killed before it could save the export that it had made.",
     remedy: NOTHING,
   },
+  "export-listens-everywhere": {
+    text: "{export}: warning: nfs-ganesha listens at every address of this host, not at {address} alone; it turns away whoever is not among allowedClients",
+    cause:
+      "nfs-ganesha 4 mistakes its address on a host without an IPv6 address, and none could be lent to it for its start: IPv6 is disabled on `lo`, or ip(8) or the right to use it is missing.",
+    remedy:
+      "Keep others from the ports by a firewall; or enable IPv6 on `lo` (sysctl net.ipv6.conf.lo.disable_ipv6=0), and make the export anew.",
+  },
   forgotten: {
     text: "{vm} is forgotten; its folder is now {folder}",
     cause: "`microvm forget` gave the VM up.",

@@ -97,7 +97,13 @@ export async function writeConfiguration(
  * rpcbind drops its rights, and with them its parent-death signal: so it lives in a process namespace whose first process keeps it.
  *
  * Ganesha reads the mounts from /etc/mtab, which a system that has never booted may lack.
+ *
+ * Ganesha 4 looks its Bind_addr up as IPv6 with AI_ADDRCONFIG (getaddrinfo(3)), which fails where the host has no IPv6 address but its
+ * loopback's; it then takes the bytes of an IPv4 address for one of IPv6, and listens everywhere. So such a host is lent an address while
+ * ganesha starts: on its loopback, of use to nobody, gone by itself. Where that cannot be, listening.ts finds it out.
  */
+const LENT_ADDRESS = "fe80::6d76/128";
+const LENT_SECONDS = 5;
 const START = `
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/rpcbind
@@ -113,6 +119,8 @@ until [ -S /run/rpcbind.sock ]; do
   [ $tries -lt 200 ] || { echo "rpcbind does not start" >&2; exit 1; }
   sleep 0.05
 done
+grep -qsv ' lo$' /proc/net/if_inet6 ||
+  ip -6 address replace ${LENT_ADDRESS} dev lo nodad valid_lft ${LENT_SECONDS} preferred_lft 0 2>/dev/null || true
 exec ganesha.nfsd -F -f "$1" -L "$2" -p /run/ganesha.pid
 `;
 

@@ -6,8 +6,10 @@ import { join } from "node:path";
 import type { Work } from "../backends/backend.js";
 import { MicroVmError, messageOf } from "../errors.js";
 import { isAbsent, isOccupied, storageError, syncDirectory } from "../host/storage.js";
+import { noticeText } from "../notices.js";
 import { type DatabaseKey, ensureDatabase, removePreparation } from "./agentfs.js";
 import { claimExport } from "./claim.js";
+import { listensEverywhere } from "./listening.js";
 import { exportPaths } from "./paths.js";
 import { type ExportRecord, readExport, writeExport } from "./record.js";
 import { endServers, serversOf, startServer } from "./server.js";
@@ -50,15 +52,19 @@ export async function restartExport(record: ExportRecord, request: ExportRequest
 
 async function start(
   record: ExportRecord,
-  { stateDirectory, signal, key }: ExportRequest,
+  { stateDirectory, signal, key, notice }: ExportRequest,
 ): Promise<ExportRecord> {
-  const { serving, bridge, instance } = record;
+  const { serving, bridge, instance, name, place } = record;
   if (serving.type === "agentfs") await ensureDatabase(serving, instance, key);
   if (bridge !== undefined) {
     const { holdBridge } = await import("../host/network/hold.js");
     await holdBridge(instance, bridge);
   }
-  return await startServer(stateDirectory, record, { signal, key });
+  const ready = await startServer(stateDirectory, record, { signal, key });
+  if (place.address !== "0.0.0.0" && (await listensEverywhere(place.port))) {
+    notice(noticeText("export-listens-everywhere", { export: name, address: place.address }));
+  }
+  return ready;
 }
 
 /** Takes back what create has done; the first error stays the one that is told. */

@@ -1,10 +1,15 @@
-/** An export at the bridge's address, from before the first VM to its end, in a network of its own. Its argument: the folder to serve. */
+/**
+ * An export at the bridge's address, from before the first VM to its end, in a network of its own. Its arguments: the folder to serve, and
+ * the command line of somebody else who probes it meanwhile, of whom it may be known by the address.
+ */
+
+import { execFileSync } from "node:child_process";
 
 import { interfaceNames } from "../../../provider/host/network/links.js";
 import { check, create, delete as remove } from "../../../provider/nfs.js";
 import { probeNfs } from "../../../provider/preflight/nfs/index.js";
 
-async function run(directory: string): Promise<void> {
+async function run(directory: string, address: string, others: readonly string[]): Promise<void> {
   const urn = "urn:pulumi:dev::shop::microvm:index:NfsExport::files";
   const owner = { organization: "organization", urn, program: directory };
   const { inputs } = await check({}, { directory, bind: "bridge", owner });
@@ -16,10 +21,15 @@ async function run(directory: string): Promise<void> {
     path: directory,
   };
   const atBridge = (await probeNfs(target)).kind;
+  const [program = "", ...words] = others;
+  const fromOutside = execFileSync(program, [...words, JSON.stringify({ ...target, server: address })], {
+    encoding: "utf8",
+  }).trim();
   const meanwhile = interfaceNames();
   await remove(id, outs);
   const afterwards = interfaceNames();
-  process.stdout.write(`result ${JSON.stringify({ atBridge, meanwhile, afterwards })}\n`);
+  process.stdout.write(`result ${JSON.stringify({ atBridge, fromOutside, meanwhile, afterwards })}\n`);
 }
 
-void run(process.argv[2] ?? "");
+const [, , directory = "", address = "", ...others] = process.argv;
+void run(directory, address, others);
