@@ -14,12 +14,12 @@ import { benchBoot } from "./boot.js";
 import { chart } from "./chart.js";
 import { benchEngine } from "./engine.js";
 import type { Figure } from "./figures.js";
-import { benchGuest } from "./guest-io.js";
+import { benchAgentFs, benchGuest } from "./guest-io.js";
 import { machineText, table, thisMachine } from "./report.js";
 import { benchServer } from "./server.js";
 import { benchVmm } from "./vmm.js";
 
-const USAGE = `usage: npm run bench -- [--only engine,boot,vmm,guest,server] [--counts 1,100,300] [--rounds 5] [--pairs 10] [--boots 50]
+const USAGE = `usage: npm run bench -- [--only engine,boot,vmm,guest,agentfs,server] [--counts 1,100,300] [--rounds 5] [--pairs 10] [--boots 50]
                         [--guest-rounds 3] [--cycles 1000] [--out FOLDER]`;
 
 const say = (text: string): void => console.error(text);
@@ -27,7 +27,7 @@ const say = (text: string): void => console.error(text);
 async function bench(): Promise<void> {
   const { values } = parseArgs({
     options: {
-      only: { type: "string", default: "engine,boot,vmm,guest,server" },
+      only: { type: "string", default: "engine,boot,vmm,guest,agentfs,server" },
       counts: { type: "string", default: "1,100,300" },
       rounds: { type: "string", default: "5" },
       pairs: { type: "string", default: "10" },
@@ -58,6 +58,7 @@ async function bench(): Promise<void> {
     ["boot", (bed) => benchBoot({ bed, pairs, boots: Math.max(boots, pairs), say })],
     ["vmm", () => benchVmm({ pairs, say })],
     ["guest", (bed) => benchGuest({ bed, rounds: guestRounds, say })],
+    ["agentfs", (bed) => benchAgentFs({ bed, rounds: guestRounds, say })],
     ["server", () => benchServer({ posts: pairs, rounds, cycles: number(values.cycles), say })],
   ] as const satisfies readonly (readonly [
     string,
