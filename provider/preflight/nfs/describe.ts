@@ -17,6 +17,8 @@ const SERVER_NAMES = {
 } as const satisfies Record<Service, string>;
 
 const SHOWN_EXPORTS = 10;
+/** Of a path that a server has given. */
+const SHOWN_CHARACTERS = 200;
 
 /** The message for a finding about a target. Never throws, and holds no control characters. */
 export function describe(finding: NfsFinding, target: NfsTarget): Description {
@@ -110,7 +112,7 @@ function words(finding: NfsFinding, target: NfsTarget): Description {
     case "init-missing":
       return {
         input: inputOfInit(finding.asked),
-        text: `${server}:${path} holds no init program: ${finding.tried.join(", ")} not found (${finding.missing} is missing). ${finding.asked ? "Correct init=, or put the program there" : "Put one there, or name another with init=/path in kernelArgs"}`,
+        text: `${server}:${path} holds no init program: ${finding.tried.join(", ")} not found (${shortened(finding.missing)} is missing). ${finding.asked ? "Correct init=, or put the program there" : "Put one there, or name another with init=/path in kernelArgs"}`,
       };
     case "init-not-executable":
       return {
@@ -125,7 +127,7 @@ function words(finding: NfsFinding, target: NfsTarget): Description {
     case "interpreter-missing":
       return {
         input: inputOfInit(finding.asked),
-        text: `${finding.path} in ${server}:${path} needs ${finding.interpreter}, which is not there. Put it there, or use a statically linked program`,
+        text: `${finding.path} in ${server}:${path} needs ${shortened(finding.interpreter)}, which is not there. Put it there, or use a statically linked program`,
       };
     default:
       return unknownKind(finding);
@@ -146,7 +148,7 @@ function deniedWords(
   if (finding.step !== "MNT") {
     return {
       input: "nfsPath",
-      text: `${server}:${path} denies root the access to ${finding.at} (${status}). Export it without root squashing (no_root_squash), or make it readable for all`,
+      text: `${server}:${path} denies root the access to ${shortened(finding.at)} (${status}). Export it without root squashing (no_root_squash), or make it readable for all`,
     };
   }
   return {
@@ -159,7 +161,10 @@ function offered(exports: readonly string[] | undefined): string {
   if (exports === undefined) return "Give the path of an export (the server does not list its exports)";
   if (exports.length === 0) return "It exports nothing: add the folder to its exports";
   const more = exports.length - SHOWN_EXPORTS;
-  const list = exports.slice(0, SHOWN_EXPORTS).map(quoted).join(", ");
+  const list = exports
+    .slice(0, SHOWN_EXPORTS)
+    .map((path) => quoted(shortened(path)))
+    .join(", ");
   return `It exports ${list}${more > 0 ? ` and ${more} more` : ""}: give one of these, or add the folder to its exports`;
 }
 
@@ -200,6 +205,11 @@ function inputOfInit(asked: boolean): Description["input"] {
 
 function quoted(path: string): string {
   return JSON.stringify(path);
+}
+
+function shortened(path: string): string {
+  const characters = Array.from(path);
+  return characters.length > SHOWN_CHARACTERS ? `${characters.slice(0, SHOWN_CHARACTERS).join("")}…` : path;
 }
 
 function unknownKind(kind: never): never {

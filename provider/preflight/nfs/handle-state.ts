@@ -18,23 +18,28 @@ export interface HandlePlace {
   readonly fileHandle: string;
 }
 
-/** An answer counts for this long, in milliseconds: the engine asks about hundreds of VMs in a row. */
+/** An answer counts for this long at most, in milliseconds: the engine asks about hundreds of VMs in a row. */
 const FRESH_MILLISECONDS = 1000;
 /** A server that did not answer is not asked again for this long: it would cost its time with every VM. */
 const SILENT_MILLISECONDS = 10_000;
 /** One connect, or one call with its answer. */
 const STEP_MILLISECONDS = 2000;
-/** How long a connection is kept that nobody uses. */
+/** A question that others have held up for so long is not asked: a slow server costs no more, however many VMs have their root there. */
+const WAIT_MILLISECONDS = 5000;
+/** How long a connection is kept that nobody uses, and what its server has answered. */
 const IDLE_MILLISECONDS = 500;
 
 const lines = new Map<string, ServerLine>();
 
-/** Asks GETATTR; 2 s at most for a connect and as much for an answer, once per server when it does not answer. */
+/**
+ * Asks GETATTR; 2 s at most for a connect and as much for an answer, once per server when it does not answer, and 5 s at most
+ * for those who have asked before.
+ */
 export async function handleState({ server, port, fileHandle }: HandlePlace): Promise<HandleState> {
   const key = `${server} ${port}`;
   let line = lines.get(key);
   if (line === undefined) {
-    line = new ServerLine(server, port);
+    line = new ServerLine(server, port, () => lines.delete(key));
     lines.set(key, line);
   }
   return await line.ask(fileHandle);
@@ -46,19 +51,26 @@ class ServerLine {
   #last: Promise<unknown> = Promise.resolve();
   #connection: RpcConnection | undefined;
   #silentUntil = -Infinity;
-  #idle: NodeJS.Timeout | undefined;
+  #end: NodeJS.Timeout | undefined;
 
+  /** @param forget Called when nobody has asked for a while: a process that lives long would keep every server for good. */
   constructor(
     readonly server: string,
     readonly port: number,
+    readonly forget: () => void,
   ) {}
 
   ask(fileHandle: string): Promise<HandleState> {
     const now = performance.now();
     const known = this.#answers.get(fileHandle);
     if (known !== undefined && now - known.askedAt < FRESH_MILLISECONDS) return known.state;
-    const state = this.#last.then(() => this.#exchange(Buffer.from(fileHandle, "hex")));
-    this.#last = state;
+    const state = this.#last.then(() =>
+      performance.now() - now > WAIT_MILLISECONDS
+        ? "unknown"
+        : this.#exchange(Buffer.from(fileHandle, "hex")),
+    );
+    // Whoever asked hears of a fault; it is not that of the next.
+    this.#last = state.catch(() => undefined);
     this.#answers.set(fileHandle, { askedAt: now, state });
     return state;
   }
@@ -66,16 +78,17 @@ class ServerLine {
   /** Never throws: an answer that does not come is one, too. */
   async #exchange(fileHandle: Buffer): Promise<HandleState> {
     if (performance.now() < this.#silentUntil) return "unknown";
-    clearTimeout(this.#idle);
+    clearTimeout(this.#end);
     try {
       const { status } = await this.#getAttributes(fileHandle);
-      this.#idle = setTimeout(() => this.#close(), IDLE_MILLISECONDS).unref();
+      this.#endAfter(IDLE_MILLISECONDS);
       if (status === "NFS3_OK") return "good";
       return status === "NFS3ERR_STALE" || status === "NFS3ERR_BADHANDLE" ? "stale" : "unknown";
     } catch (error) {
       this.#close();
       if (!(error instanceof ProbeEnd)) throw error;
       this.#silentUntil = performance.now() + SILENT_MILLISECONDS;
+      this.#endAfter(SILENT_MILLISECONDS);
       return "unknown";
     }
   }
@@ -97,6 +110,13 @@ class ServerLine {
       if (isKept && isClosed) return await this.#getAttributes(fileHandle);
       throw error;
     }
+  }
+
+  #endAfter(milliseconds: number): void {
+    this.#end = setTimeout(() => {
+      this.#close();
+      this.forget();
+    }, milliseconds).unref();
   }
 
   #close(): void {

@@ -5,6 +5,8 @@ import type { FileNode, NfsSession } from "./session.js";
 /** MAXSYMLINKS of the kernel. */
 const MAX_LINKS = 40;
 const MAX_LOOKUPS = 256;
+/** NAME_MAX: the kernel asks for no longer name (ENAMETOOLONG). */
+const MAX_NAME_BYTES = 255;
 
 /** Where a path leads. */
 export type Walk =
@@ -32,7 +34,8 @@ export async function walk(session: NfsSession, root: FileNode, path: string): P
     }
     lookups += 1;
     if (lookups > MAX_LOOKUPS) return { end: "endless" };
-    const node = await session.lookup(directory, name);
+    const isTooLong = Buffer.byteLength(name) > MAX_NAME_BYTES;
+    const node = isTooLong ? undefined : await session.lookup(directory, name);
     if (node === undefined) {
       return { end: "missing", missing: `${directory.path === "/" ? "" : directory.path}/${name}` };
     }
