@@ -99,8 +99,9 @@ export async function writeConfiguration(
  * Ganesha reads the mounts from /etc/mtab, which a system that has never booted may lack.
  *
  * Ganesha 4 looks its Bind_addr up as IPv6 with AI_ADDRCONFIG (getaddrinfo(3)), which fails where the host has no IPv6 address but its
- * loopback's; it then takes the bytes of an IPv4 address for one of IPv6, and listens everywhere. So such a host is lent an address while
- * ganesha starts: on its loopback, of use to nobody, gone by itself. Where that cannot be, listening.ts finds it out.
+ * loopback's; it then takes the bytes of an IPv4 address for one of IPv6, and listens everywhere (without any address but the
+ * loopback's it does not start). So such a host is lent an address while ganesha starts: on its loopback, of use to nobody, gone by
+ * itself. Where that cannot be, listening.ts finds it out.
  */
 const LENT_ADDRESS = "fe80::6d76/128";
 const LENT_SECONDS = 5;
