@@ -57,6 +57,21 @@ describe("the state of a file handle", () => {
     expect(peer.calls).toHaveLength(1);
   });
 
+  it("waits 5 s for a server that answers slowly, however many VMs have their root there", async () => {
+    peer = await startPeer({
+      onCall: (call) => void setTimeout(() => call.socket.write(reply(call, GOOD)), 1000),
+    });
+    const place = { server: "127.0.0.1", port: peer.port };
+    const started = performance.now();
+    const states = [];
+    for (let vm = 0; vm < 50; vm++) states.push(handleState({ ...place, fileHandle: handleOf(vm) }));
+    expect(new Set(await Promise.all(states))).toEqual(new Set(["good", "unknown"]));
+    expect(performance.now() - started).toBeLessThan(10_000);
+    expect(peer.calls.length).toBeLessThan(8);
+    // And keeps no connection that nobody uses.
+    await expect.poll(() => peer?.sockets.every((socket) => socket.destroyed), { timeout: 5000 }).toBe(true);
+  });
+
   it("says nothing of the handle when nothing listens", async () => {
     const { port } = await answering(GOOD);
     await peer?.close();

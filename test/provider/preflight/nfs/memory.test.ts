@@ -1,12 +1,17 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
 import { afterEach, describe, expect, it } from "vitest";
 
-import { type NfsFinding, probeNfs } from "../../../../provider/preflight/nfs/index.js";
+import {
+  describe as describeFinding,
+  type ProbeRequest,
+  probeNfs,
+} from "../../../../provider/preflight/nfs/index.js";
 import { startPeer } from "./peer.js";
 
 const MEGABYTE = 1024 * 1024;
@@ -43,8 +48,8 @@ afterEach(() => {
   child?.kill("SIGKILL");
 });
 
-async function startFlood(stream: string): Promise<number> {
-  child = spawn(process.execPath, ["-e", SERVER, stream], { stdio: ["ignore", "pipe", "inherit"] });
+async function startServer(...args: readonly string[]): Promise<number> {
+  child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
   if (child.stdout === null) throw new Error("no output");
   const [line] = (await once(child.stdout, "data")) as [Buffer];
   return Number(line.toString());
@@ -71,6 +76,19 @@ async function settledBytes(): Promise<number> {
   }
 }
 
+/** Probes twice, and returns what the second came to, the most that it held meanwhile, and what it left, in bytes. */
+async function measure(request: ProbeRequest, between?: () => Promise<void>) {
+  // Once before, so that what is loaded and compiled on the way does not count.
+  await probeNfs(request);
+  await between?.();
+  const before = await settledBytes();
+  let most = 0;
+  const timer = setInterval(() => (most = Math.max(most, liveBytes() - before)), 20);
+  const finding = await probeNfs(request);
+  clearInterval(timer);
+  return { finding, most, left: (await settledBytes()) - before };
+}
+
 describe("a probe's memory", () => {
   it.each([
     ["endless record", "not-rpc"],
@@ -79,28 +97,47 @@ describe("a probe's memory", () => {
     ["almost a record", "timed-out"],
     ["flood after a call", "timed-out"],
   ])("stays below a megabyte: %s", async (stream, kind) => {
-    const port = await startFlood(stream);
+    const port = await startServer("-e", SERVER, stream);
     // nfsd is the flood; mountd is a port that accepts and says nothing, so that the flooded connection stays open.
     const silent = await startPeer({});
-    const probe = (): Promise<NfsFinding> =>
-      probeNfs({
+    const { finding, most, left } = await measure(
+      {
         server: "127.0.0.1",
         port,
         mountPort: silent.port,
         path: "/srv",
         limits: { stepMs: 300, totalMs: 1000 },
-      });
-    // Once before, so that what is loaded and compiled on the way does not count.
-    await probe();
-    await expect.poll(() => silent.sockets.every((socket) => socket.destroyed)).toBe(true);
-    const before = await settledBytes();
-    let most = 0;
-    const timer = setInterval(() => (most = Math.max(most, liveBytes() - before)), 20);
-    const finding = await probe();
-    clearInterval(timer);
+      },
+      () => expect.poll(() => silent.sockets.every((socket) => socket.destroyed)).toBe(true),
+    );
     await silent.close();
     expect(finding.kind).toBe(kind);
     expect(most).toBeLessThan(MEGABYTE);
-    expect((await settledBytes()) - before).toBeLessThan(MEGABYTE);
+    expect(left).toBeLessThan(MEGABYTE);
   });
+
+  it.each([
+    ["exports", 1023, "export-unknown"],
+    ["exports", 1, "export-unknown"],
+    ["links", 4000, "init-missing"],
+    ["links", 85, "init-missing"],
+    ["links", 1, "init-not-executable"],
+  ])(
+    "stays below a megabyte, and the message short: %s with names of %i bytes",
+    async (words, bytes, kind) => {
+      const port = await startServer(
+        "--import",
+        "tsx",
+        join(__dirname, "long-words.ts"),
+        words,
+        String(bytes),
+      );
+      const request = { server: "127.0.0.1", port, mountPort: port, path: "/srv" };
+      const { finding, most, left } = await measure(request);
+      expect(finding.kind).toBe(kind);
+      expect(describeFinding(finding, request).text.length).toBeLessThan(3000);
+      expect(most).toBeLessThan(MEGABYTE);
+      expect(left).toBeLessThan(MEGABYTE);
+    },
+  );
 });
