@@ -132,7 +132,9 @@ describe("a probe's memory", () => {
         words,
         String(bytes),
       );
-      const request = { server: "127.0.0.1", port, mountPort: port, path: "/srv" };
+      // A thousand calls, while garbage is collected all the time: not the 5 s of a probe on a busy machine.
+      const limits = { stepMs: 25_000, totalMs: 25_000 };
+      const request = { server: "127.0.0.1", port, mountPort: port, path: "/srv", limits };
       const { finding, most, left } = await measure(request);
       expect(finding.kind).toBe(kind);
       expect(describeFinding(finding, request).text.length).toBeLessThan(3000);
