@@ -8,7 +8,7 @@ import type { Vm } from "./wire.js";
 /** What a port of the guest is for. */
 export type PortDescriptions = ReadonlyMap<number, string>;
 
-/** What is found of a VM. `creating`: a request for it is in hand. `unreachable`: it runs, and its hypervisor does not answer. */
+/** What is found of a VM. `creating`: a request for it is in hand. `unreachable`: its hypervisor does not answer, or its record cannot be read. */
 export type ServedState = VmOutputs["state"] | "creating" | "removing" | "unreachable";
 
 /** One VM as the API shows it. */

@@ -169,10 +169,11 @@ export class Listing {
 
   async #look(vmName: string): Promise<Vm | undefined> {
     const changes = this.#changes;
-    const record = await this.#readable(vmName);
+    const read = await this.#readable(vmName);
+    const record = read === "unreadable" ? undefined : read;
     // Before the hypervisor is asked: what happens meanwhile is seen the next time.
     const marks = marksOf(this.context.stateDirectory, vmName, record);
-    const vm = record === undefined ? undefined : await this.#ask(record);
+    const vm = read === "unreadable" ? unreachable(vmName) : record && (await this.#ask(record));
     const { least, most, last } = WORD_MILLISECONDS;
     const now = performance.now();
     const askAt = now + least + Math.random() * (most - least);
@@ -181,12 +182,11 @@ export class Listing {
     return vm;
   }
 
-  /** A record that cannot be read says nothing of whose it is; the server's start tells of it. */
-  async #readable(vmName: string): Promise<VmRecord | undefined> {
+  async #readable(vmName: string): Promise<VmRecord | "unreadable" | undefined> {
     try {
       return await this.record(vmName);
     } catch (error) {
-      if (error instanceof MicroVmError && error.code === "record-unreadable") return undefined;
+      if (error instanceof MicroVmError && error.code === "record-unreadable") return "unreadable";
       throw error;
     }
   }
@@ -204,9 +204,13 @@ export class Listing {
       return found.state === "gone" ? undefined : told(found.state, found.rootEvidence);
     } catch (error) {
       if (!(error instanceof MicroVmError)) throw error;
-      if (error.code === "record-unreadable") return undefined; // as in the list
-      if (error.code === "vmm-failed") return told("unreachable");
+      if (error.code === "record-unreadable" || error.code === "vmm-failed") return told("unreachable");
       throw error;
     }
   }
+}
+
+/** A record that cannot be read does not tell whose the VM is, nor that there is none: its guest may run on. */
+function unreachable(vmName: string): Vm {
+  return { vmName, status: "UNREACHABLE" };
 }

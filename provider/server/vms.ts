@@ -112,7 +112,8 @@ export class Vms {
     this.#refuseCreating(vmName);
     return await this.#turn(vmName, async (record) => {
       const { status } = await this.get(vmName);
-      if (change === "paused" && status !== "RUNNING" && status !== "PAUSED") {
+      // Of one that is unreachable, its hypervisor's own failure tells more.
+      if (change === "paused" && !["RUNNING", "PAUSED", "UNREACHABLE"].includes(status)) {
         throw new Refusal(409, `${vmName} is ${status}: only a VM that runs can be paused`, "invalid-input");
       }
       await this.#update(record, wanted[change]);
