@@ -54,7 +54,7 @@ async function find(api: ArrakisApi, reference: VmReference): Promise<Vm | undef
 async function update(api: ArrakisApi, request: UpdateRequest<ServerVm>): Promise<ServerVmOutputs> {
   const { reference, settings, signal } = request;
   const { vmName } = reference;
-  const { state: from } = await observe(api, reference);
+  const { state: from, rootEvidence: seen } = await observe(api, reference);
   stopIfInterrupted(signal);
   let rootEvidence: ServerVmOutputs["rootEvidence"];
   const boot = async (): Promise<void> => {
@@ -62,6 +62,8 @@ async function update(api: ArrakisApi, request: UpdateRequest<ServerVm>): Promis
     const vm = await bootAgain(api, request);
     rootEvidence = await evidenceOf(api, { ...request, vmName }, vm, deadline);
   };
+  // A server of ours was killed, or lost patience, while it waited for the guest to show its root.
+  if (from === "running" && seen === "none" && settings.powerState !== "stopped") await boot();
   await setPower(api, { vmName, from, settings, boot });
   const outputs = await observe(api, reference);
   return { ...outputs, ...(rootEvidence === undefined ? {} : { rootEvidence }) };

@@ -102,7 +102,8 @@ class Creation {
     const { api, url } = this.asked;
     try {
       if (this.#isOurs) {
-        await removeWhenThere(api, vmName);
+        if (isAnswerOfOurs(error)) await removeIfThere(api, vmName);
+        else await removeWhenThere(api, vmName);
         return { error, isUndone: true };
       }
       if ((await api.find(vmName)) === undefined) return { error, isUndone: true };
@@ -209,6 +210,15 @@ async function appeared(api: ArrakisApi, vmName: string): Promise<Vm | undefined
     if (vm !== undefined || performance.now() >= deadline) return vm;
     await delay(POLL_MILLISECONDS);
   }
+}
+
+/** A server of ours answers when all is undone; a proxy's answer, or that of an Arrakis, may come before the VM. */
+function isAnswerOfOurs(error: unknown): boolean {
+  return statusOf(error) !== undefined && error instanceof MicroVmError && error.code !== "server-failed";
+}
+
+async function removeIfThere(api: ArrakisApi, vmName: string): Promise<void> {
+  if ((await api.find(vmName)) !== undefined) await removeVm(api, vmName, UNDO_SECONDS);
 }
 
 async function removeWhenThere(api: ArrakisApi, vmName: string): Promise<void> {
