@@ -3,11 +3,11 @@
 import { describe, expect, it } from "vitest";
 
 import type { Phase } from "../../../provider/host/record.js";
-import type { LinuxTest } from "./contract.js";
+import type { ContractTests } from "./contract.js";
 import { type LocalLab, untilPhase } from "./local-lab.js";
 
 /** Defines the tests. */
-export function testFailures(labOf: () => LocalLab, onLinux: LinuxTest, onOwn: LinuxTest): void {
+export function testFailures(labOf: () => LocalLab, { onLinux, onOwn, direct }: ContractTests): void {
   describe("a failed boot leaves nothing and names its cause", () => {
     const inits = [
       [onLinux, "missing", /no (?:executable|init program)/],
@@ -67,7 +67,7 @@ export function testFailures(labOf: () => LocalLab, onLinux: LinuxTest, onOwn: L
       expect(error.message).toMatch(/no proof within 12 s: still waiting for/);
     });
 
-    it("a kernel that is no longer what was planned", async () => {
+    direct("a kernel that is no longer what was planned", "the server plans", async () => {
       const lab = labOf();
       const request = await lab.request();
       const kernel = { ...request.boot.kernel, sha256: "0".repeat(64) };

@@ -7,11 +7,11 @@ import { expect, it } from "vitest";
 import { followConsole } from "../../../provider/console/follow.js";
 import { forget } from "../../../provider/host/forgotten.js";
 import { vmPaths } from "../../../provider/host/paths.js";
-import type { LinuxTest } from "./contract.js";
+import type { ContractTests } from "./contract.js";
 import { type LocalLab, referenceOf, untilPhase } from "./local-lab.js";
 
 /** Defines the tests. */
-export function testKinds(labOf: () => LocalLab, onLinux: LinuxTest): void {
+export function testKinds(labOf: () => LocalLab, { onLinux, direct }: ContractTests): void {
   onLinux("returns from create soon after the line that decides it", async () => {
     const lab = labOf();
     const request = await lab.request({ console: "guest: ready" });
@@ -70,7 +70,8 @@ export function testKinds(labOf: () => LocalLab, onLinux: LinuxTest): void {
     expect(lab.leftoversOf(reference)).toEqual([]);
   });
 
-  it("makes a VM that is never started until it is asked to", async () => {
+  const booted = "its server boots what it makes";
+  direct("makes a VM that is never started until it is asked to", booted, async () => {
     const lab = labOf();
     const { vm, reference, request } = await lab.create({ powerState: "stopped" });
     expect(vm).toMatchObject({ state: "stopped", rootEvidence: "none" });
@@ -92,7 +93,8 @@ export function testKinds(labOf: () => LocalLab, onLinux: LinuxTest): void {
     expect(lab.leftoversOf(reference)).toEqual([]);
   });
 
-  it("boots a silent guest by the calm after its start", async () => {
+  const onePattern = "its server's ready_console is for all guests";
+  direct("boots a silent guest by the calm after its start", onePattern, async () => {
     const lab = labOf();
     const { vm, reference } = await lab.create({ guest: "silent" });
     expect(vm.rootEvidence).toBe("proved");
@@ -114,7 +116,7 @@ export function testKinds(labOf: () => LocalLab, onLinux: LinuxTest): void {
     await lab.remove(reference);
   });
 
-  it("keeps and grows a stateful disk", async () => {
+  direct("keeps and grows a stateful disk", "it has no statefulDiskMiB", async () => {
     const lab = labOf();
     const { vm, reference, request } = await lab.create({ statefulDiskMiB: 80 });
     const grown = { ...request, boot: { ...request.boot, statefulDiskMiB: 160 } };
@@ -128,9 +130,9 @@ export function testKinds(labOf: () => LocalLab, onLinux: LinuxTest): void {
     expect(lab.leftoversOf(reference)).toEqual([]);
   });
 
-  it("boots a disk root with a stateful disk over it", async () => {
+  it("boots a disk root, with a stateful disk over it where one can be asked for", async () => {
     const lab = labOf();
-    const { vm, reference } = await lab.create({ disk: true, statefulDiskMiB: 32 });
+    const { vm, reference } = await lab.create({ disk: true, statefulDiskMiB: lab.isServed ? 0 : 32 });
     expect(vm).toMatchObject({ state: "running", rootEvidence: "proved" });
     await expect.poll(async () => await lab.console(vm), { timeout: 20_000 }).toContain("guest: ready");
     await lab.remove(reference);
@@ -163,7 +165,9 @@ export function testKinds(labOf: () => LocalLab, onLinux: LinuxTest): void {
     const { record } = vmPaths(lab.stateDirectory, request.vmName);
     const text = await readFile(record, "utf8");
     await writeFile(record, text.slice(0, 100));
-    await expect(lab.backend.observe(reference)).rejects.toMatchObject({ code: "record-unreadable" });
+    const code = lab.isServed ? lab.failureCode : "record-unreadable";
+    await expect(lab.backend.observe(reference)).rejects.toMatchObject({ code });
+    await expect(lab.remove(reference)).rejects.toMatchObject({ code: "record-unreadable" });
     await writeFile(record, text);
     await lab.remove(reference);
     expect(lab.leftoversOf(reference)).toEqual([]);

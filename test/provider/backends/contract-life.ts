@@ -10,11 +10,11 @@ import type { CreateRequest, VmOutputs, VmReference } from "../../../provider/ba
 import { isAlive } from "../../../provider/host/process.js";
 import { readRecord, writeRecord } from "../../../provider/host/record.js";
 import { freePort } from "../../lab/nfs.js";
-import type { LinuxTest } from "./contract.js";
+import type { ContractTests } from "./contract.js";
 import type { LocalLab } from "./local-lab.js";
 
 /** Defines the tests. */
-export function testLife(labOf: () => LocalLab, onLinux: LinuxTest, onOwn: LinuxTest): void {
+export function testLife(labOf: () => LocalLab, { onLinux, onOwn, direct, ownDirect }: ContractTests): void {
   describe("a VM on an NFS root", () => {
     let request: CreateRequest;
     let vm: VmOutputs;
@@ -25,7 +25,7 @@ export function testLife(labOf: () => LocalLab, onLinux: LinuxTest, onOwn: Linux
       const lab = labOf();
       hostPort = await freePort();
       const portForwards = [{ hostPort, guestPort: 80, protocol: "tcp", hostAddress: "127.0.0.1" }] as const;
-      ({ request, vm, reference } = await lab.create(lab.isAttached ? {} : { portForwards }));
+      ({ request, vm, reference } = await lab.create(lab.isAttached || lab.isServed ? {} : { portForwards }));
       const { guestAddress: guestIp } = request.boot.link;
       expect(vm).toMatchObject({ state: "running", rootEvidence: "proved", guestIp });
       await expect.poll(async () => await lab.console(vm), { timeout: 20_000 }).toContain("guest: ready");
@@ -71,7 +71,7 @@ export function testLife(labOf: () => LocalLab, onLinux: LinuxTest, onOwn: Linux
       await expect(answerOn(hostPort)).rejects.toThrow();
     });
 
-    onOwn("cannot take a port that another program has", async () => {
+    ownDirect("cannot take a port that another program has", "its server chooses host ports", async () => {
       const lab = labOf();
       const other = createServer().listen(0, "127.0.0.1");
       await once(other, "listening");
@@ -135,6 +135,7 @@ export function testLife(labOf: () => LocalLab, onLinux: LinuxTest, onOwn: Linux
         vmm: undefined,
         proved: false,
       });
+      await lab.untilSeen();
       const again = await lab.update(reference, request);
       expect(again).toMatchObject({ state: "running", rootEvidence: "proved" });
       expect(isAlive(record.vmm)).toBe(false);
@@ -146,6 +147,7 @@ export function testLife(labOf: () => LocalLab, onLinux: LinuxTest, onOwn: Linux
       const record = await readRecord(lab.stateDirectory, request.vmName);
       if (record === undefined) throw new Error("there is no record");
       await writeRecord(lab.stateDirectory, { ...record, phase: "started", proved: false });
+      await lab.untilSeen();
       expect(await lab.backend.observe(reference)).toMatchObject({
         state: "running",
         rootEvidence: "none",
@@ -161,7 +163,8 @@ export function testLife(labOf: () => LocalLab, onLinux: LinuxTest, onOwn: Linux
       expect((await lab.backend.observe(reference)).state).toBe("running");
     });
 
-    it("is another host's where the state directory is not the recorded one", async () => {
+    const noDirectory = "what it knows is its server's";
+    direct("is another host's where the state directory is not the recorded one", noDirectory, async () => {
       const lab = labOf();
       const foreign = { ...reference, hostId: "f".repeat(32) };
       await expect(lab.backend.observe(foreign)).rejects.toMatchObject({ code: "other-host" });
@@ -174,11 +177,11 @@ export function testLife(labOf: () => LocalLab, onLinux: LinuxTest, onOwn: Linux
       const lab = labOf();
       const record = await readRecord(lab.stateDirectory, request.vmName);
       await rm(record?.controlSocket ?? "");
-      // Running or paused? That cannot be told.
-      await expect(lab.backend.observe(reference)).rejects.toMatchObject({ code: "vmm-failed" });
       const { settings } = request;
       const paused = { ...request, settings: { ...settings, powerState: "paused" } } as const;
       await expect(lab.update(reference, paused)).rejects.toMatchObject({ code: "vmm-failed" });
+      // Running or paused? That cannot be told.
+      await expect(lab.backend.observe(reference)).rejects.toMatchObject({ code: lab.failureCode });
     });
 
     it("can be removed, twice", async () => {
@@ -187,7 +190,7 @@ export function testLife(labOf: () => LocalLab, onLinux: LinuxTest, onOwn: Linux
       expect(lab.leftoversOf(reference)).toEqual([]);
       await lab.remove(reference);
       expect((await lab.backend.observe(reference)).state).toBe("gone");
-      await expect(lab.update(reference, request)).rejects.toMatchObject({ code: "vmm-failed" });
+      await expect(lab.update(reference, request)).rejects.toMatchObject({ code: lab.failureCode });
     });
   });
 }

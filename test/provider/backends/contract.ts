@@ -17,7 +17,9 @@ export type ContractPlace =
       /** Whether only what a kernel makes a difference to is run: the life of a VM, and boots that fail. */
       readonly short?: boolean;
     }
-  | { readonly backend: Backend; readonly scripted: LocalBackend; readonly theirs?: TheirVmm };
+  | { readonly backend: Backend; readonly scripted: LocalBackend; readonly theirs?: TheirVmm }
+  /** Scripted guests of a REST server's. */
+  | "rest";
 
 /** A VMM that the VMs are put into, which is its owner's. */
 export interface TheirVmm {
@@ -29,30 +31,54 @@ export interface TheirVmm {
 /** Defines a test that needs a guest which runs Linux; skipped by name where there is none. */
 export type LinuxTest = (title: string, test: () => Promise<void>) => void;
 
+/** Defines a test of what is told to a back end directly; skipped by name where REST has no such thing, with the reason. */
+export type DirectTest = (title: string, whyNotRest: string, test: () => Promise<void>) => void;
+
+/** How tests are defined where the contract is run. */
+export interface ContractTests {
+  readonly onLinux: LinuxTest;
+  /** Needs a VMM that is not somebody else's. */
+  readonly onOwn: LinuxTest;
+  readonly direct: DirectTest;
+  /** Needs both. */
+  readonly ownDirect: DirectTest;
+}
+
 const skipped: LinuxTest = (title, test) => it.skip(`${title} (needs a guest that runs Linux)`, test);
 
 const skippedOfOwn: LinuxTest = (title, test) => it.skip(`${title} (needs a VMM of our own)`, test);
+
+const skippedOfDirect: DirectTest = (title, whyNotRest) =>
+  it.skip(`${title} (not through REST: ${whyNotRest})`, () => undefined);
+
+async function openLab(place: ContractPlace): Promise<LocalLab> {
+  if (place === "rest") return await LocalLab.openServed();
+  const { backend } = place;
+  if ("kernel" in place) return await LocalLab.open(backend, place.kernel);
+  return await LocalLab.openScripted(backend, place.scripted, place.theirs?.network);
+}
 
 /** Defines the tests of the contract. */
 export function testLocalBackend(title: string, place: ContractPlace): void {
   describe(title, () => {
     let lab: LocalLab;
     const labOf = (): LocalLab => lab;
-    const { backend } = place;
-    const theirs = "scripted" in place ? place.theirs : undefined;
-    const onLinux: LinuxTest = "scripted" in place ? skipped : it;
+    const theirs = place !== "rest" && "theirs" in place ? place.theirs : undefined;
+    const onLinux: LinuxTest = place !== "rest" && "kernel" in place ? it : skipped;
     const onOwn: LinuxTest = theirs === undefined ? it : skippedOfOwn;
+    const isRest = place === "rest";
+    const direct: DirectTest = isRest ? skippedOfDirect : (name, _why, test) => it(name, test);
+    const ownDirect: DirectTest = isRest ? skippedOfDirect : (name, _why, test) => onOwn(name, test);
+    const tests: ContractTests = { onLinux, onOwn, direct, ownDirect };
     beforeAll(async () => {
-      lab =
-        "scripted" in place
-          ? await LocalLab.openScripted(backend, place.scripted, theirs?.network)
-          : await LocalLab.open(backend, place.kernel);
+      lab = await openLab(place);
     });
     afterAll(async () => await lab.close());
     beforeEach(async () => await theirs?.untilUp());
 
-    testLife(labOf, onLinux, onOwn);
-    testFailures(labOf, onLinux, onOwn);
-    if ("scripted" in place || place.short !== true) testKinds(labOf, onLinux);
+    testLife(labOf, tests);
+    testFailures(labOf, tests);
+    const isShort = place !== "rest" && "kernel" in place && place.short === true;
+    if (!isShort) testKinds(labOf, tests);
   });
 }

@@ -2,7 +2,6 @@
 
 import { deepEqual } from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,13 +15,8 @@ import type {
   VmOutputs,
   VmReference,
 } from "../../../provider/backends/backend.js";
-import {
-  type BootConfiguration,
-  type BootFile,
-  bootConfiguration,
-  tapNameOf,
-} from "../../../provider/boot/boot.js";
-import { MicroVmError } from "../../../provider/errors.js";
+import { type BootConfiguration, type BootFile, bootConfiguration } from "../../../provider/boot/boot.js";
+import { type ErrorCode, MicroVmError } from "../../../provider/errors.js";
 import { digestOf } from "../../../provider/host/boot-files.js";
 import { ensureInitramfs } from "../../../provider/host/initramfs/initramfs.js";
 import { vmPaths } from "../../../provider/host/paths.js";
@@ -30,10 +24,13 @@ import { endProcess, findByArgument } from "../../../provider/host/process.js";
 import { readRecord, type VmRecord } from "../../../provider/host/record.js";
 import { bootNeeds } from "../../../provider/preflight/kernel/boot-needs.js";
 import { inspectKernel } from "../../../provider/preflight/kernel/inspect.js";
+import { FRESH_MILLISECONDS } from "../../../provider/server/listing.js";
 import type { Spec } from "../../../provider/spec/spec.js";
 import { type GuestInit, makeDiskImage, makeGuestRoot } from "../../lab/guest.js";
 import { type NfsServer, startNfsServer } from "../../lab/nfs.js";
 import { type ScriptedKind, scriptedKernel, scriptOf } from "../../lab/scripted-guest.js";
+import { leftovers } from "./leftovers.js";
+import { Served } from "./served.js";
 
 const GUESTS: readonly GuestInit[] = ["complete", "deaf", "silent", "exits", "wrong-format", "missing"];
 
@@ -72,7 +69,13 @@ interface Kernel {
 /** A lab's guests: Linux with a root that a server exports, or ones that only say what such a guest would. */
 type Guests =
   | { readonly kind: "linux"; readonly kernel: Kernel; readonly server: NfsServer }
-  | { readonly kind: "scripted" };
+  | { readonly kind: "scripted"; readonly through?: Through };
+
+/** A server that runs the VMs, and the NFS server that it looks at before it does. */
+interface Through {
+  readonly served: Served;
+  readonly server: NfsServer;
+}
 
 export class LocalLab {
   readonly notices: string[] = [];
@@ -96,6 +99,17 @@ export class LocalLab {
     return new LocalLab(backend, folder, { kind: "scripted" }, options, network);
   }
 
+  /** A lab whose guests are scripted, and whose VMs a REST server runs on QEMU. */
+  static async openServed(): Promise<LocalLab> {
+    const folder = await makeFolder();
+    await writeFile(join(folder, "root.img"), Buffer.alloc(1024 * 1024));
+    await makeGuestRoot(join(folder, "complete"));
+    const server = await startNfsServer({ exports: [{ path: join(folder, "complete") }] });
+    const served = await Served.open(folder);
+    const options = { type: "qemu", machine: "q35", accelerator: "auto" } as const;
+    return new LocalLab(served.backend, folder, { kind: "scripted", through: { served, server } }, options);
+  }
+
   static async open(backend: Backend, kernelPath: string): Promise<LocalLab> {
     const folder = await makeFolder();
     for (const guest of GUESTS) await makeGuestRoot(join(folder, guest), guest);
@@ -117,14 +131,35 @@ export class LocalLab {
     return this.options.type === "cloud-hypervisor" && this.options.apiSocket !== undefined;
   }
 
+  /** Whether its VMs are asked for through REST. */
+  get isServed(): boolean {
+    return this.#through !== undefined;
+  }
+
+  /** What the back end's own failure is called. */
+  get failureCode(): ErrorCode {
+    return this.isServed ? "server-failed" : "vmm-failed";
+  }
+
+  /** Waits until the back end sees what was changed behind its back: a server's list is a moment old. */
+  async untilSeen(): Promise<void> {
+    if (this.isServed) await new Promise((resolve) => setTimeout(resolve, FRESH_MILLISECONDS));
+  }
+
+  get #through(): Through | undefined {
+    return this.guests.kind === "scripted" ? this.guests.through : undefined;
+  }
+
   get stateDirectory(): string {
     return join(this.folder, "state");
   }
 
   async close(): Promise<void> {
+    await this.#through?.served.close();
     // What a failed test has left running.
     for (const vmm of findByArgument(`${this.stateDirectory}/`)) await endProcess(vmm, 0);
     if (this.guests.kind === "linux") await this.guests.server.stop();
+    await this.#through?.server.stop();
     await rm(this.folder, { recursive: true, force: true });
   }
 
@@ -196,21 +231,11 @@ export class LocalLab {
     return (await readFile(vm.consoleLog, "utf8")).replaceAll("\r", "");
   }
 
-  /** What is left of a VM: its processes, and files of state and runtime directory; empty when there is nothing. */
+  /** What is left of a VM; empty when there is nothing. */
   leftoversOf({ vmName, instance }: Pick<CreateRequest, "vmName" | "instance">): string[] {
-    const processes = findByArgument(instance).map(({ pid }) => `process ${pid}`);
-    const taps = existsSync(`/sys/class/net/${tapNameOf(instance)}`) ? [tapNameOf(instance)] : [];
-    const paths = [this.stateDirectory, join(this.folder, "run")].flatMap((folder) =>
-      existsSync(folder)
-        ? readdirSync(folder, { recursive: true, encoding: "utf8" }).map((path) => join(folder, path))
-        : [],
-    );
-    const leases = paths.filter(
-      (path) =>
-        path.endsWith("holder.json") && !path.includes("/.") && readFileSync(path, "utf8").includes(instance),
-    );
-    const files = paths.filter((path) => path.includes(instance) || path.includes(`/${vmName}`));
-    return [...processes, ...files, ...leases, ...taps];
+    const { folder, stateDirectory } = this;
+    // A server names instances by itself.
+    return leftovers({ folder, stateDirectory, vmName, instance: this.isServed ? undefined : instance });
   }
 
   /** A scripted guest hears no power button. */
@@ -219,9 +244,12 @@ export class LocalLab {
   }
 
   /** A scripted guest's kernel says what it is to say: it is made for its boot. */
-  async #boot(boot: BootConfiguration, { guest = "complete" }: VmChoice): Promise<BootConfiguration> {
+  async #boot(boot: BootConfiguration, choice: VmChoice): Promise<BootConfiguration> {
     if (this.guests.kind === "linux") return boot;
-    const kernel = scriptedKernel(...scriptOf(guest as ScriptedKind, boot.cmdline, boot.root.type));
+    // A server has one pattern for all its guests: one that never says what is waited for says nothing.
+    const isMute = this.isServed && choice.console !== undefined;
+    const guest = isMute ? "mute" : ((choice.guest ?? "complete") as ScriptedKind);
+    const kernel = scriptedKernel(...scriptOf(guest, boot.cmdline, boot.root.type));
     await writeFile(boot.kernel.path, kernel);
     return {
       ...boot,
@@ -238,7 +266,8 @@ export class LocalLab {
 
   #spec(vmName: string, choice: VmChoice): Spec {
     const { guests, options } = this;
-    const server = choice.server ?? (guests.kind === "linux" ? guests.server : { nfsPort: 9, mountPort: 9 });
+    const ownServer = guests.kind === "linux" ? guests.server : guests.through?.server;
+    const server = choice.server ?? ownServer ?? { nfsPort: 9, mountPort: 9 };
     const root =
       choice.disk === true
         ? ({ useNfsRoot: false, rootfs: join(this.folder, "root.img") } as const)
@@ -246,7 +275,7 @@ export class LocalLab {
             useNfsRoot: true,
             nfsServer: "127.0.0.1",
             nfsPort: server.nfsPort,
-            nfsPath: choice.nfsPath ?? join(this.folder, choice.guest ?? "complete"),
+            nfsPath: choice.nfsPath ?? join(this.folder, (!this.isServed && choice.guest) || "complete"),
             nfsMountPort: server.mountPort,
             nfsOptions: "",
           } as const);
