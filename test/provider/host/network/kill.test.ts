@@ -83,7 +83,8 @@ describe.skipIf(!mayUseNamespaces)(`a provider that is killed${where}`, { timeou
   );
 });
 
+/** Without what nobody holds: leases that were given back, and those that never got to their place, which a later one sweeps away. */
 async function leasesLeft(runtime: string): Promise<string[]> {
   const groups = await readdir(join(runtime, "pulumi-microvm", "leases"));
-  return groups.filter((name) => !name.startsWith(".retired"));
+  return groups.filter((name) => !name.startsWith(".retired") && !name.startsWith(".new-"));
 }
