@@ -10,7 +10,7 @@
 import { join } from "node:path";
 
 import { atBorder } from "./border.js";
-import type { CheckResult } from "./check.js";
+import { type CheckResult, knownInputs } from "./check-result.js";
 import { watchEngine, whileEngineLives } from "./engine.js";
 import {
   agentFsProgram,
@@ -30,7 +30,6 @@ import {
   exportOutputs,
   exportReference,
   failureOf,
-  knownOnly,
   newRecord,
   observedInput,
   observedOf,
@@ -80,7 +79,7 @@ export const check = atBorder(async (olds: Values, news: Values): Promise<CheckR
   const isNew = Object.keys(olds).length === 0 || differing(identity, olds, inputs).length > 0;
   if (failures.length === 0 && isNew) failures.push(...(await hostFailures(inputs)));
   return {
-    inputs: failures.length === 0 ? inputs : knownOnly(inputs),
+    inputs: failures.length === 0 ? inputs : knownInputs(inputs),
     failures: failures.map(exportFailure),
   };
 });

@@ -29,14 +29,15 @@ export function resultOf(
 ): CheckResult {
   return {
     // In an up, the engine takes no unknown value and would tell of that instead of the failures.
-    inputs: failures.length === 0 ? inputs : known(inputs),
+    inputs: failures.length === 0 ? inputs : knownInputs(inputs),
     failures: failures.map(({ text, ...failure }) =>
       checkFailure({ ...failure, text: withoutSecrets(text, news, secretInputs) }, secretInputs),
     ),
   };
 }
 
-function known(inputs: Values): Values {
+/** Inputs without those that hold what is not known yet. */
+export function knownInputs(inputs: Values): Values {
   return Object.fromEntries(Object.entries(inputs).filter(([, value]) => !holdsUnknown(value)));
 }
 

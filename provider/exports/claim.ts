@@ -1,7 +1,7 @@
 /** Taking a name for an export, with its database and its ports, for good or not at all. */
 
 import { randomUUID } from "node:crypto";
-import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
@@ -10,7 +10,7 @@ import { MicroVmError } from "../errors.js";
 import { withFileLock } from "../host/file-lock.js";
 import { isAlive } from "../host/process.js";
 import { isSameOwner } from "../host/record.js";
-import { isAbsent, storageError, syncDirectory, writeNewFile } from "../host/storage.js";
+import { lookFor, storageError, syncDirectory, writeNewFile } from "../host/storage.js";
 import { noticeText } from "../notices.js";
 import { exportMarker, exportPaths } from "./paths.js";
 import { type ExportRecord, exportText, listExports, readExport } from "./record.js";
@@ -87,14 +87,7 @@ async function takeOrFind(
 
 /** Whether the engine has shown that its state holds the instance. */
 async function isConfirmedExport(stateDirectory: string, { name, instance }: ExportRecord): Promise<boolean> {
-  const marker = exportMarker(stateDirectory, name, instance);
-  try {
-    await stat(marker);
-    return true;
-  } catch (error) {
-    if (isAbsent(error)) return false;
-    throw storageError(error, `look for ${marker}`);
-  }
+  return await lookFor(exportMarker(stateDirectory, name, instance));
 }
 
 /** Two servers on one database would tear it; two on one port cannot be. */

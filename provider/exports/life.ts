@@ -1,11 +1,11 @@
 /** The life of an export: made, looked at, started again, removed. All of it, or nothing is left. */
 
-import { access, rename, rm } from "node:fs/promises";
+import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { Work } from "../backends/backend.js";
 import { MicroVmError, messageOf } from "../errors.js";
-import { isAbsent, isOccupied, storageError, syncDirectory } from "../host/storage.js";
+import { isAbsent, isOccupied, lookFor, storageError, syncDirectory } from "../host/storage.js";
 import { noticeText } from "../notices.js";
 import { type DatabaseKey, ensureDatabase, removePreparation } from "./agentfs.js";
 import { claimExport } from "./claim.js";
@@ -86,7 +86,7 @@ export async function observeExport(record: ExportRecord): Promise<Exclude<Expor
   const { phase, serving } = record;
   if (phase === "claimed" || phase === "removing") return "damaged";
   const served = serving.type === "agentfs" ? serving.databasePath : serving.directory;
-  if (!(await isThere(served))) return "damaged";
+  if (!(await lookFor(served))) return "damaged";
   return serversOf(record).length > 0 ? "running" : "stopped";
 }
 
@@ -132,15 +132,5 @@ async function removeFolder(stateDirectory: string, { name, instance }: ExportRe
   } catch (error) {
     // Another process removes it at this moment.
     if (!isAbsent(error) && !isOccupied(error)) throw storageError(error, `remove ${directory}`);
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch (error) {
-    if (isAbsent(error)) return false;
-    throw storageError(error, `look for ${path}`);
   }
 }

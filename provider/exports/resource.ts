@@ -14,7 +14,7 @@ import { printOnce } from "../notice.js";
 import { noticeText } from "../notices.js";
 import { stateDirectoryOf } from "../observed.js";
 import { contextOf } from "../spec/context.js";
-import { type Failure, holdsUnknown } from "../spec/validate.js";
+import type { Failure } from "../spec/validate.js";
 import { confirmExport, exportPaths } from "./paths.js";
 import { bridgeOf, exportName, servingPlace } from "./inputs.js";
 import { type ExportState, observeExport, ownExport } from "./life.js";
@@ -54,11 +54,6 @@ export function ownerOfExport(olds: Values, news: Values): Owner {
 /** A failure as the engine takes it: of a secret, it would print the value in clear. */
 export function exportFailure({ input, text, code = "invalid-input" }: Failure): CheckFailure {
   return { property: input === "key" ? "" : input, reason: withCode(`${input}: ${text}`, code) };
-}
-
-/** Checked inputs where something fails: in an up, the engine takes no unknown value, and would tell of that instead. */
-export function knownOnly(inputs: Values): Values {
-  return Object.fromEntries(Object.entries(inputs).filter(([, value]) => !holdsUnknown(value)));
 }
 
 /** A failure from what a look at this host threw. */

@@ -3,10 +3,10 @@
  * but Node's modules.
  */
 
-import { open, readFile, stat } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 
 import { confirmedMarker, vmPaths } from "./paths.js";
-import { isAbsent, storageError, syncDirectory } from "./storage.js";
+import { isAbsent, lookFor, storageError, syncDirectory } from "./storage.js";
 
 /**
  * Says that the engine's state holds this instance, so that no later create reclaims it. Idempotent; no effect
@@ -38,14 +38,7 @@ export async function isConfirmed(
   vmName: string,
   instance: string,
 ): Promise<boolean> {
-  const marker = confirmedMarker(stateDirectory, vmName, instance);
-  try {
-    await stat(marker);
-    return true;
-  } catch (error) {
-    if (isAbsent(error)) return false;
-    throw storageError(error, `look for ${marker}`);
-  }
+  return await lookFor(confirmedMarker(stateDirectory, vmName, instance));
 }
 
 /** The instance that a record's text names, without the schema of the rest. A torn record names none. */

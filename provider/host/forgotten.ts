@@ -1,7 +1,7 @@
 /** Giving a VM up without touching it: the way out when its host is gone for good. */
 
 import { randomBytes } from "node:crypto";
-import { mkdir, rm, stat } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 
 import { MicroVmError } from "../errors.js";
@@ -13,7 +13,7 @@ import { findByArgument, isAlive } from "./process.js";
 import type { ProcessIdentity } from "./process.js";
 import { readRecord } from "./record.js";
 import type { VmRecord } from "./record.js";
-import { isAbsent, replaceFile, storageError, syncDirectory } from "./storage.js";
+import { isThere, replaceFile, storageError, syncDirectory } from "./storage.js";
 
 /**
  * Leaves a tombstone, so that read, update and delete take the VM as gone, and moves a folder of that name to
@@ -77,16 +77,6 @@ async function recordIfReadable(stateDirectory: string, vmName: string): Promise
   } catch (error) {
     // To forget is the way out of a torn record.
     if (error instanceof MicroVmError && error.code === "record-unreadable") return undefined;
-    throw error;
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (isAbsent(error)) return false;
     throw error;
   }
 }

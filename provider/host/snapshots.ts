@@ -3,7 +3,7 @@
  * is renamed to its place when all of it is on the disk, so what is there under that name is whole, until somebody takes from it.
  */
 
-import { mkdir, readdir, readFile, rename, rm, rmdir, stat } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 
 import { z } from "zod";
@@ -14,7 +14,7 @@ import { MicroVmError, messageOf, shown } from "../errors.js";
 import { absolute, isSnapshotId, type SnapshotPaths, snapshotPaths } from "./paths.js";
 import { isAlive, type ProcessIdentity } from "./process.js";
 import { bootConfiguration, isSameOwner } from "./record.js";
-import { isAbsent, isOccupied, storageError, syncDirectory } from "./storage.js";
+import { isAbsent, isOccupied, lookFor, storageError, syncDirectory } from "./storage.js";
 
 /** What a snapshot says of itself: the VM that it was taken of, and what that VM was to its host. */
 export interface SnapshotRecord {
@@ -76,7 +76,7 @@ export async function readSnapshot(stateDirectory: string, id: string): Promise<
     text = await readFile(path, "utf8");
   } catch (error) {
     if (!isAbsent(error)) throw storageError(error, `read ${path}`);
-    if (await isThere(directory)) throw unreadable(path, id, "is not there");
+    if (await lookFor(directory)) throw unreadable(path, id, "is not there");
     return undefined;
   }
   let content: unknown;
@@ -107,7 +107,7 @@ export async function observeSnapshot(stateDirectory: string, id: string): Promi
     const record = await readSnapshot(stateDirectory, id);
     if (record === undefined) return "gone";
     for (const path of filesOf(snapshotPaths(stateDirectory, id), record)) {
-      if (!(await isThere(path))) return "damaged";
+      if (!(await lookFor(path))) return "damaged";
     }
     return "there";
   } catch (error) {
@@ -181,7 +181,7 @@ export async function removeUnclaimed(stateDirectory: string, owner: Owner): Pro
       if (!(error instanceof MicroVmError && error.code === "record-unreadable")) throw error;
       continue; // whose it is cannot be told
     }
-    if (record === undefined || isAlive(record.creator) || (await isThere(paths.confirmed))) continue;
+    if (record === undefined || isAlive(record.creator) || (await lookFor(paths.confirmed))) continue;
     if (!isSameOwner(record.owner, owner)) continue;
     await removeSnapshot(stateDirectory, id);
     removed.push(id);
@@ -196,15 +196,5 @@ async function snapshotIds(stateDirectory: string): Promise<string[]> {
   } catch (error) {
     if (isAbsent(error)) return [];
     throw storageError(error, `list ${folder}`);
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (isAbsent(error)) return false;
-    throw storageError(error, `look for ${path}`);
   }
 }

@@ -7,7 +7,7 @@ import { dirname, isAbsolute, join } from "node:path";
 
 import { MicroVmError, shown, systemCodeOf } from "../errors.js";
 import { absolute } from "./paths.js";
-import { isAbsent, storageError, syncDirectory, writeNewFile } from "./storage.js";
+import { isAbsent, isThere, storageError, syncDirectory, writeNewFile } from "./storage.js";
 
 /** A state directory that has been found usable. */
 export interface StateDirectory {
@@ -68,16 +68,6 @@ export async function inspectStateDirectory(path: string): Promise<boolean> {
     return false;
   } catch (error) {
     throw storageError(error, `use the state directory ${path}`);
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (isAbsent(error)) return false;
-    throw error;
   }
 }
 

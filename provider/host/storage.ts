@@ -1,7 +1,7 @@
 /** Writing files so that a crash leaves the old content or the new, and saying plainly why one cannot be written. */
 
 import { randomBytes } from "node:crypto";
-import { open, rename, rm } from "node:fs/promises";
+import { open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 
 import { MicroVmError, messageOf, systemCodeOf } from "../errors.js";
@@ -34,6 +34,30 @@ export function storageError(error: unknown, doing: string): unknown {
 /** Whether something is simply not there. */
 export function isAbsent(error: unknown): boolean {
   return systemCodeOf(error) === "ENOENT";
+}
+
+/** Whether there is something at a path. The system's own error is thrown where that cannot be told. */
+export async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (isAbsent(error)) return false;
+    throw error;
+  }
+}
+
+/**
+ * {@link isThere}, in the person's words.
+ *
+ * @throws MicroVmError `state-directory` where it cannot be told.
+ */
+export async function lookFor(path: string): Promise<boolean> {
+  try {
+    return await isThere(path);
+  } catch (error) {
+    throw storageError(error, `look for ${path}`);
+  }
 }
 
 /** Whether a write failed for lack of space, told as a system error or as {@link storageError} tells it. */
