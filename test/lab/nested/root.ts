@@ -1,26 +1,16 @@
 /** The nested machine's root file system, from this host's own files: programs with their libraries, modules, and the built package. */
 
 import { existsSync } from "node:fs";
-import {
-  chmod,
-  copyFile,
-  cp,
-  mkdir,
-  readdir,
-  readFile,
-  realpath,
-  rm,
-  symlink,
-  writeFile,
-} from "node:fs/promises";
+import { chmod, copyFile, cp, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import ts from "typescript";
 import { findBusybox } from "../../../provider/host/initramfs/busybox.js";
 import { findProgram } from "../../../provider/host/program.js";
 import { findModules } from "../../../provider/host/initramfs/modules.js";
 import { inspectKernel } from "../../../provider/preflight/kernel/inspect.js";
+import { copyProgram } from "../copy-program.js";
 import { isOnPath } from "../programs.js";
-import { mustRun, runProcess } from "../run-process.js";
+import { mustRun } from "../run-process.js";
 
 const REPOSITORY = resolve(__dirname, "../../..");
 
@@ -104,21 +94,21 @@ async function makeFolder(root: string, folder: string): Promise<void> {
 
 async function addPrograms(root: string, cloudHypervisor: string): Promise<void> {
   const { path: busybox } = await findBusybox("x86_64");
-  await addElf(root, busybox, "/usr/bin/busybox");
+  await copyProgram(root, busybox, "/usr/bin/busybox");
   // Not busybox' shell: it runs its own `ip` and `mount` before those on PATH.
-  await addElf(root, "/bin/sh", "/usr/bin/sh");
+  await copyProgram(root, "/bin/sh", "/usr/bin/sh");
   await symlink("busybox", join(root, "usr/bin/env"));
-  await addElf(root, process.execPath, "/usr/bin/node");
-  await addElf(root, cloudHypervisor, "/usr/local/bin/cloud-hypervisor");
+  await copyProgram(root, process.execPath, "/usr/bin/node");
+  await copyProgram(root, cloudHypervisor, "/usr/local/bin/cloud-hypervisor");
   for (const [name, programs] of Object.entries(PROGRAMS)) {
     for (const program of programs) {
-      await addElf(root, findProgram(program, `install the package ${name}`), `/usr/sbin/${program}`);
+      await copyProgram(root, findProgram(program, `install the package ${name}`), `/usr/sbin/${program}`);
     }
   }
   // Beside Cloud Hypervisor's own program, as its build leaves it, or on PATH.
   const searched = `${dirname(cloudHypervisor)}:${process.env["PATH"]}`;
   for (const program of OPTIONAL_PROGRAMS.filter((name) => isOnPath(name, searched))) {
-    await addElf(root, findProgram(program, "", { PATH: searched }), `/usr/sbin/${program}`);
+    await copyProgram(root, findProgram(program, "", { PATH: searched }), `/usr/sbin/${program}`);
   }
   for (const plugin of PLUGINS) {
     const path = ["/usr/lib/x86_64-linux-gnu", "/usr/lib"]
@@ -126,27 +116,8 @@ async function addPrograms(root: string, cloudHypervisor: string): Promise<void>
       .find(existsSync);
     if (path === undefined)
       throw new Error(`${plugin} is not there; install the packages nfs-ganesha and nfs-ganesha-vfs`);
-    await addElf(root, path, path);
+    await copyProgram(root, path, path);
   }
-}
-
-/** Copies a program or library, and the libraries that it needs. */
-async function addElf(root: string, source: string, target: string): Promise<void> {
-  await copyOnce(root, source, target);
-  const { exitCode, stdout, output } = await runProcess("ldd", [source]);
-  if (exitCode !== 0) {
-    if (/not a dynamic executable|statically linked/.test(output)) return;
-    throw new Error(`ldd ${source}: ${output}`);
-  }
-  for (const library of stdout.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm))
-    await copyOnce(root, library[1] ?? "", library[1] ?? "");
-}
-
-async function copyOnce(root: string, source: string, target: string): Promise<void> {
-  const place = join(root, target);
-  await mkdir(dirname(place), { recursive: true });
-  await copyFile(await realpath(source), place);
-  await chmod(place, 0o755);
 }
 
 async function addSettings(root: string): Promise<void> {
