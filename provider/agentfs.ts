@@ -20,8 +20,16 @@ import {
   realDatabasePath,
   removeDatabase,
 } from "./exports/agentfs.js";
-import { agentFsRows, bindAddress, placeFailures, portOf, serverOf, validated } from "./exports/inputs.js";
+import {
+  agentFsRows,
+  bindAddress,
+  placeFailures,
+  serverOf,
+  servingPlace,
+  validated,
+} from "./exports/inputs.js";
 import { createExport, observeExport, ownExport, removeExport } from "./exports/life.js";
+import { portFailures, portOf } from "./exports/ports.js";
 import {
   assertFolder,
   assertHere,
@@ -62,7 +70,8 @@ export const check = atBorder(async (olds: Values, news: Values): Promise<CheckR
   const owner = ownerOfExport(olds, news);
   const { values, failures: wrong } = validated(agentFsRows, news);
   const failures: Failure[] = [...wrong, ...placeFailures(values), ...ruleFailures(values, news)];
-  const port = values["port"] ?? portOf(owner.urn);
+  const stateDirectory = stateDirectoryOf(olds);
+  const port = values["port"] ?? portOf(owner.urn, stateDirectory);
   const { agentId: _, port: __, ...kept } = values;
   const inputs: Record<string, unknown> = {
     ...kept,
@@ -73,11 +82,14 @@ export const check = atBorder(async (olds: Values, news: Values): Promise<CheckR
     nfsPath: "/",
     nfsMountPort: port,
     owner,
-    stateDirectory: stateDirectoryOf(olds),
+    stateDirectory,
     observed: await observedInput(olds, owner),
   };
   const isNew = Object.keys(olds).length === 0 || differing(identity, olds, inputs).length > 0;
   if (failures.length === 0 && isNew) failures.push(...(await hostFailures(inputs)));
+  if (failures.length === 0) {
+    failures.push(...(await portFailures(servingPlace(inputs), { owner, stateDirectory, isNew })));
+  }
   return {
     inputs: failures.length === 0 ? inputs : knownInputs(inputs),
     failures: failures.map(exportFailure),

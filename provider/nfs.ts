@@ -16,11 +16,12 @@ import {
   defaultClients,
   nfsExportRows,
   placeFailures,
-  portOf,
   serverOf,
+  servingPlace,
   validated,
 } from "./exports/inputs.js";
 import { createExport, observeExport, ownExport, removeExport, restartExport } from "./exports/life.js";
+import { portFailures, portOf } from "./exports/ports.js";
 import type { GaneshaServing } from "./exports/record.js";
 import {
   assertFolder,
@@ -65,7 +66,8 @@ export const check = atBorder(async (olds: Values, news: Values): Promise<CheckR
   if (news["directory"] === undefined || news["directory"] === null) {
     failures.push({ input: "directory", text: "expected an absolute path, got nothing" });
   }
-  const nfsPort = values["port"] ?? portOf(owner.urn);
+  const stateDirectory = stateDirectoryOf(olds);
+  const nfsPort = values["port"] ?? portOf(owner.urn, stateDirectory);
   const mountPort = values["mountPort"] ?? (typeof nfsPort === "number" ? nfsPort + 1 : UNKNOWN);
   if (mountPort === nfsPort && nfsPort !== UNKNOWN) {
     const text = `expected another port than that of the NFS service, got ${shown(mountPort)}: nfs-ganesha serves each on one of its own`;
@@ -83,11 +85,14 @@ export const check = atBorder(async (olds: Values, news: Values): Promise<CheckR
     nfsPath: values["directory"],
     nfsMountPort: mountPort,
     owner,
-    stateDirectory: stateDirectoryOf(olds),
+    stateDirectory,
     observed: await observedInput(olds, owner),
   };
   const isNew = Object.keys(olds).length === 0 || differing(identity, olds, inputs).length > 0;
   if (failures.length === 0 && isNew) failures.push(...(await hostFailures(inputs)));
+  if (failures.length === 0) {
+    failures.push(...(await portFailures(servingPlace(inputs), { owner, stateDirectory, isNew })));
+  }
   return {
     inputs: failures.length === 0 ? inputs : knownInputs(inputs),
     failures: failures.map(exportFailure),

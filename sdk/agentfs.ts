@@ -20,7 +20,7 @@ export interface AgentFsArgs {
   bind?: pulumi.Input<string>;
   /** The bridge that `bind: "bridge"` means. Default: that of the VMs. */
   network?: pulumi.Input<ExportNetworkArgs>;
-  /** TCP port. Default: one from 20000 to 29998 that follows from the resource's URN, so that a preview knows it. */
+  /** TCP port. Default: one from 20000 to 29998 that follows from the resource's URN and the state directory, so that a preview knows it. */
   port?: pulumi.Input<number>;
   /** Key of an encrypted database in hex digits: a secret. Needs a release of AgentFS that serves such a database; 0.6.4 does not. */
   key?: pulumi.Input<string>;

@@ -16,7 +16,7 @@ export interface NfsExportArgs {
   bind?: pulumi.Input<string>;
   /** The bridge that `bind: "bridge"` means. Default: that of the VMs. */
   network?: pulumi.Input<ExportNetworkArgs>;
-  /** TCP port of NFS. Default: one from 20000 to 29998 that follows from the resource's URN, so that a preview knows it. */
+  /** TCP port of NFS. Default: one from 20000 to 29998 that follows from the resource's URN and the state directory, so that a preview knows it. */
   port?: pulumi.Input<number>;
   /** TCP port of MOUNT, another one. Default: the one after `port`. */
   mountPort?: pulumi.Input<number>;

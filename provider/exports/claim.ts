@@ -13,6 +13,7 @@ import { isSameOwner } from "../host/record.js";
 import { lookFor, storageError, syncDirectory, writeNewFile } from "../host/storage.js";
 import { noticeText } from "../notices.js";
 import { exportMarker, exportPaths } from "./paths.js";
+import { portOfExport, sharedPort } from "./ports.js";
 import { type ExportRecord, exportText, listExports, readExport } from "./record.js";
 
 /** How long a live creator of the same resource may take to end or undo, in seconds. */
@@ -103,23 +104,8 @@ function assertApart(record: ExportRecord, other: ExportRecord): void {
       );
     }
   }
-  const taken = new Set([other.place.port, other.place.mountPort]);
-  for (const [input, wanted] of [
-    ["port", place.port],
-    ["mountPort", place.mountPort],
-  ] as const) {
-    if (!taken.has(wanted) || !meet(place.address, other.place.address)) continue;
-    throw new MicroVmError(
-      "port-taken",
-      `port ${wanted} is that of the export ${other.name} (${other.owner.urn}); give one of the two another port`,
-      { input },
-    );
-  }
-}
-
-/** Whether two addresses listen for the same connections. */
-function meet(one: string, other: string): boolean {
-  return one === other || one === "0.0.0.0" || other === "0.0.0.0";
+  const shared = sharedPort(place, other.place);
+  if (shared !== undefined) throw portOfExport(shared, other.name, other.owner.urn);
 }
 
 /** Prepared aside and renamed: a folder without a record never stands there. */

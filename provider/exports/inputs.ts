@@ -1,6 +1,5 @@
 /** Inputs of the export resources: each held against its schema, then where the export is served. Pure. */
 
-import { createHash } from "node:crypto";
 import { isIPv4 } from "node:net";
 
 import { z } from "zod";
@@ -141,16 +140,6 @@ export function validated(rows: Readonly<Record<string, Row>>, news: Values): Va
 /** Name of an export: the resource's name and 8 hex digits of its URN, the same in every preview. */
 export function exportName(urn: string): string {
   return generatedName(urn);
-}
-
-/** Ports that no service of note has, and from which Linux picks none for outgoing connections (net.ipv4.ip_local_port_range). */
-const FIRST_PORT = 20_000;
-const PORTS = 10_000;
-
-/** An even port that follows from the URN, so that a preview knows it; the next one is free for mountd. */
-export function portOf(urn: string): number {
-  const hash = createHash("sha256").update(`${urn} nfs`).digest();
-  return FIRST_PORT + (hash.readUInt32BE(0) % (PORTS / 2)) * 2;
 }
 
 /** Where an export is served. */

@@ -5,7 +5,6 @@ import { readFile, rename, stat } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 
 import { MicroVmError, systemCodeOf } from "../errors.js";
-import { assertPortFree } from "../host/port.js";
 import { endProcess, identify, isAlive, type ProcessIdentity } from "../host/process.js";
 import { spawnDetached } from "../host/spawn.js";
 import { isAbsent, storageError } from "../host/storage.js";
@@ -13,6 +12,7 @@ import { describe, type NfsFinding, probeNfs } from "../preflight/nfs/index.js";
 import { agentFsServer, assertBase, type DatabaseKey, type ServerProgram } from "./agentfs.js";
 import { ganeshaServer, isComplaint, isUnexported, writeConfiguration } from "./ganesha.js";
 import { exportPaths } from "./paths.js";
+import { assertPortsFree } from "./ports.js";
 import { type ExportRecord, writeExport } from "./record.js";
 
 const READY_SECONDS = 30;
@@ -46,7 +46,7 @@ export async function startServer(
 ): Promise<ExportRecord> {
   const { serving, place, name, instance } = record;
   const paths = exportPaths(stateDirectory, name);
-  await assertPortsFree(record);
+  await assertPortsFree(place);
   await keepOldLog(paths.log);
   let program: ServerProgram;
   if (serving.type === "agentfs") {
@@ -79,23 +79,6 @@ export async function startServer(
   const ready: ExportRecord = { ...running, phase: "ready" };
   await writeExport(stateDirectory, ready);
   return ready;
-}
-
-async function assertPortsFree({ place, serving }: ExportRecord): Promise<void> {
-  const ports = serving.type === "agentfs" ? [place.port] : [place.port, place.mountPort];
-  for (const [index, port] of ports.entries()) {
-    try {
-      await assertPortFree("tcp", place.address, port);
-    } catch (error) {
-      if (!(error instanceof MicroVmError)) throw error;
-      const input = error.code === "port-taken" ? (index === 0 ? "port" : "mountPort") : "bind";
-      const text =
-        error.code === "port-taken"
-          ? `port ${port}/tcp of ${place.address} is in use by another program; give another ${input}, or end that program`
-          : `nothing can listen at ${place.address} port ${port}: give an address of this host with bind, and a port from 1024 up`;
-      throw new MicroVmError(error.code, text, { input, cause: error });
-    }
-  }
 }
 
 /** The last start's log is kept beside the new one. */
