@@ -6,6 +6,7 @@
 import { z } from "zod";
 import { HttpClient, type HttpRequest, HttpStatusError } from "../backends/http.js";
 import { MicroVmError, messageOf, shown, systemCodeOf } from "../errors.js";
+import { Refusal } from "./refusal.js";
 import {
   type commandRequest,
   commandResponse,
@@ -22,6 +23,8 @@ export interface GuestAgent {
   readonly port: number;
   /** How long a guest that has just booted may take to start it, in seconds; 10 by default. */
   readonly patienceSeconds?: number;
+  /** Ends what is asked of it early. */
+  readonly signal?: AbortSignal;
 }
 
 const PATIENCE_SECONDS = 10;
@@ -35,7 +38,7 @@ const FILES_TIMEOUT_SECONDS = 30;
  * Runs a command in a guest's shell. A command that fails is no error: `error` says how it ended.
  *
  * @throws MicroVmError `guest-agent`: nobody answers, not within the time (the command then goes on in the guest), or the command server
- * refuses, or answers what it should not; `invalid-input`: an empty command.
+ * refuses, or answers what it should not; `invalid-input`: an empty command. Refusal 503 when it was ended early.
  */
 export async function runInGuest(
   agent: GuestAgent,
@@ -107,8 +110,10 @@ function assertGuestPath(path: string, input: string): void {
   throw new MicroVmError("invalid-input", `expected ${expected}, got ${shown(path)}`, { input });
 }
 
-async function ask<T>(agent: GuestAgent, request: HttpRequest<T>): Promise<T> {
-  const { vmName, address, port, patienceSeconds = PATIENCE_SECONDS } = agent;
+async function ask<T>(agent: GuestAgent, given: HttpRequest<T>): Promise<T> {
+  const { vmName, address, port, patienceSeconds = PATIENCE_SECONDS, signal } = agent;
+  const early = signal === undefined ? {} : { signal };
+  const request = { ...given, ...early };
   const client = await HttpClient.open({
     server: `the command server in the guest of ${vmName}`,
     origin: `http://${address}:${port}`,
@@ -118,6 +123,7 @@ async function ask<T>(agent: GuestAgent, request: HttpRequest<T>): Promise<T> {
     path: "/",
     answer: z.undefined(),
     timeoutSeconds: Math.max(1, patienceSeconds),
+    ...early,
   } as const;
   try {
     await told(vmName, hello, async () => await untilUp(client, hello));
@@ -148,8 +154,14 @@ async function told<T>(vmName: string, request: HttpRequest<unknown>, work: () =
     return await work();
   } catch (error) {
     if (!(error instanceof MicroVmError)) throw error;
+    if (request.signal?.aborted === true) throw new Refusal(503, endedEarly(request), "interrupted");
     throw new MicroVmError("guest-agent", `${vmName}: ${reasonOf(error, request)}`, { cause: error });
   }
+}
+
+function endedEarly({ path }: HttpRequest<unknown>): string {
+  const rest = path === "/cmd" ? "the command goes on in the guest" : "ask again when it is back";
+  return `the server is being stopped; ${rest}`;
 }
 
 /** Codes of a connection that nobody took, or that ended before the answer: QEMU takes connections for a guest that does not listen. */

@@ -75,7 +75,11 @@ export const routes: readonly Route[] = [
     response: destroyAllResponse,
     async answer({ vms }, { tell }) {
       tell("asks for the removal of all VMs");
-      tell(`removed all ${await vms.removeAll()} VMs`);
+      const { removed, failed } = await vms.removeAll();
+      tell(
+        failed.size === 0 ? `removed all ${removed} VMs` : `removed ${removed} VMs, and ${failed.size} not`,
+      );
+      if (failed.size > 0) throw left(removed, failed);
       return { success: true };
     },
   }),
@@ -131,3 +135,9 @@ export const routes: readonly Route[] = [
     answer: async ({ metrics }) => new Content(metrics.contentType, await metrics.text()),
   }),
 ];
+
+/** Not all is done: those that are left, with the reason for each. */
+function left(removed: number, failed: ReadonlyMap<string, string>): Refusal {
+  const each = [...failed].map(([vmName, why]) => `${vmName}: ${why}`);
+  return new Refusal(500, [`removed ${removed} VMs; these are left:`, ...each].join("\n"));
+}

@@ -1,6 +1,7 @@
 /** The whole server: config, state directory, VMs, HTTP; from its start to its stop. */
 
 import { readFile, realpath } from "node:fs/promises";
+import { createSecureContext } from "node:tls";
 import type { FastifyInstance } from "fastify";
 import type { LocalBackend } from "../backends/backend.js";
 import { MicroVmError, messageOf, systemCodeOf } from "../errors.js";
@@ -101,13 +102,25 @@ async function start({ options, config, host, token, stateDirectory, giveUp, log
   const { failed, ...recovered } = await vms.recover();
   app.log.info(recovered, "took up the VMs of the state directory");
   for (const [vmName, why] of failed) app.log.error({ vmName }, why);
+  // Starts that recover() goes on with are among what is in hand.
+  const end = async (): Promise<void> => {
+    stopped.abort();
+    await vms.atRest();
+  };
+  let url: string;
+  try {
+    url = await listen(app, host, options.port ?? config.port, config.tls !== undefined);
+  } catch (error) {
+    await end();
+    throw error;
+  }
   return {
-    url: await listen(app, host, options.port ?? config.port, config.tls !== undefined),
+    url,
     async stop() {
       const patience = setTimeout(() => stopped.abort(), stopTimeoutSeconds * 1000);
       await app.close();
       clearTimeout(patience);
-      stopped.abort();
+      await end();
       giveUp();
     },
     hurry: () => stopped.abort(),
@@ -159,8 +172,16 @@ async function realPath(path: string): Promise<string> {
   }
 }
 
-async function readTls({ cert, key }: { readonly cert: string; readonly key: string }) {
-  return { cert: await readPem("tls_cert", cert), key: await readPem("tls_key", key) };
+/** @throws MicroVmError `config-file`: a file cannot be read, or the two are no certificate and its key. */
+async function readTls(paths: NonNullable<ServerConfig["tls"]>): Promise<{ cert: string; key: string }> {
+  const pair = { cert: await readPem("tls_cert", paths.cert), key: await readPem("tls_key", paths.key) };
+  try {
+    createSecureContext(pair);
+    return pair;
+  } catch (error) {
+    const text = `tls_cert, tls_key: expected a certificate at ${paths.cert} and its own key at ${paths.key}, in PEM, got: ${messageOf(error)}`;
+    throw new MicroVmError("config-file", text, { cause: error });
+  }
 }
 
 async function readPem(name: string, path: string): Promise<string> {

@@ -15,13 +15,17 @@ import { type Access, admit } from "./access.js";
 import { errorBody, Refusal, refusalOf, STOPPING } from "./refusal.js";
 import { type Call, Content, type Route, type Served } from "./route.js";
 
-/** Bounds of what one caller can take. */
+/** Bounds of what callers can take. */
 export interface Limits {
-  /** How long a request may take to arrive, in milliseconds: its headers, and all of it. */
+  /** How long the headers of a request may take to arrive, in milliseconds. */
   readonly headersMilliseconds: number;
+  /** How long all of a request may take to arrive, in milliseconds. */
   readonly requestMilliseconds: number;
+  /** How long a connection is kept without a request, and with an answer of which its caller takes nothing, in milliseconds. */
   readonly idleMilliseconds: number;
+  /** Largest body of a request whose route names no other, in bytes. */
   readonly bodyBytes: number;
+  /** How many connections there may be at a time. */
   readonly connections: number;
 }
 
@@ -85,6 +89,11 @@ export function buildServer(options: ServerOptions): FastifyInstance {
     } catch (error) {
       done(error as Refusal);
     }
+  });
+  // While a VM is made nothing moves either, so the time counts from the answer. Node sets it anew when that has gone out.
+  app.addHook("onSend", (request, _reply, payload, done) => {
+    request.raw.socket.setTimeout(limits.idleMilliseconds);
+    done(null, payload);
   });
   app.addHook("onResponse", (request, reply, done) => {
     const { method, url, ip: caller } = request;

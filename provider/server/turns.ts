@@ -16,6 +16,11 @@ export class Turns {
       if (this.#last.get(name) === last) this.#last.delete(name);
     }
   }
+
+  /** Waits for the end of all that has been taken so far. */
+  async over(): Promise<void> {
+    await Promise.all(this.#last.values());
+  }
 }
 
 function nothing(): void {

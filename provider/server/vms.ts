@@ -7,7 +7,7 @@ import { MicroVmError, messageOf, quoted, shown } from "../errors.js";
 import { confirm } from "../host/confirm.js";
 import { confirmSnapshot } from "../host/confirm-snapshot.js";
 import { isVmName, vmPaths } from "../host/paths.js";
-import { listRecords, type VmRecord } from "../host/record.js";
+import type { VmRecord } from "../host/record.js";
 import { readSnapshot } from "../host/snapshots.js";
 import { noticeText } from "../notices.js";
 import type { PortDescriptions } from "./answers.js";
@@ -17,6 +17,7 @@ import { Listing } from "./listing.js";
 import type { Metrics } from "./metrics.js";
 import { type Recovery, recover } from "./recover.js";
 import { Refusal, refusalOf } from "./refusal.js";
+import { type Removal, removeAll } from "./remove-all.js";
 import { snapshotIdOf, vmNameOf } from "./saved.js";
 import { Turns } from "./turns.js";
 import type { DryRun, StartVmRequest, Vm } from "./wire.js";
@@ -29,9 +30,6 @@ const wanted: Readonly<Record<Change, PowerState>> = {
   paused: "paused",
   resume: "running",
 };
-
-/** How many VMs are removed at once. */
-const REMOVALS_AT_ONCE = 4;
 
 export class Vms {
   readonly #listing: Listing;
@@ -134,37 +132,15 @@ export class Vms {
     }
   }
 
-  /**
-   * Removes every VM of the server's.
-   *
-   * @returns How many.
-   * @throws Refusal 500 with those that could not be removed.
-   */
-  async removeAll(): Promise<number> {
+  /** Removes every VM of the server's that can be removed. */
+  async removeAll(): Promise<Removal> {
     const { stateDirectory } = this.workshop;
-    const listed = await listRecords(stateDirectory);
-    const names = new Set([
-      ...this.#creating.keys(),
-      ...listed.flatMap((found) => ("record" in found ? [found.vmName] : [])),
-    ]);
-    const waiting = [...names];
-    const failed: string[] = [];
-    let removed = 0;
-    const worker = async (): Promise<void> => {
-      for (let vmName = waiting.shift(); vmName !== undefined; vmName = waiting.shift()) {
-        try {
-          await this.remove(vmName);
-          removed += 1;
-        } catch (error) {
-          // It has gone by itself, or is another's.
-          if (error instanceof Refusal && error.statusCode === 404) continue;
-          failed.push(`${vmName}: ${messageOf(error)}`);
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: REMOVALS_AT_ONCE }, worker));
-    if (failed.length > 0) throw new Refusal(500, failed.join("\n"));
-    return removed;
+    return await removeAll(stateDirectory, this.#creating.keys(), (vmName) => this.remove(vmName));
+  }
+
+  /** Waits for the end of all that is being done to VMs, also where no request waits for it. */
+  async atRest(): Promise<void> {
+    await this.#turns.over();
   }
 
   /**
@@ -196,14 +172,24 @@ export class Vms {
   /**
    * Where the command server of a VM's guest answers.
    *
-   * @throws Refusal 404 for a VM that is not there, 409 for one that this host cannot reach.
+   * @throws Refusal 404 for a VM that is not there, 409 for one that is off or paused, or that this host cannot reach.
    */
   async agentOf(vmName: string): Promise<GuestAgent> {
     const { commandServerPort } = this.workshop.config;
+    const { signal } = this.work;
     const { link, portForwards } = (await this.#record(vmName)).boot;
-    if (link.kind === "tap") return { vmName, address: link.guestAddress, port: commandServerPort };
+    const { status } = await this.get(vmName);
+    if (status === "STOPPED" || status === "PAUSED") {
+      throw new Refusal(
+        409,
+        `${vmName} is ${status}: its guest cannot be asked; resume it first`,
+        "invalid-input",
+      );
+    }
+    if (link.kind === "tap") return { vmName, address: link.guestAddress, port: commandServerPort, signal };
     const forward = portForwards.find(({ guestPort }) => guestPort === commandServerPort);
-    if (forward !== undefined) return { vmName, address: forward.hostAddress, port: forward.hostPort };
+    if (forward !== undefined)
+      return { vmName, address: forward.hostAddress, port: forward.hostPort, signal };
     throw new Refusal(
       409,
       `no port of this host leads to port ${commandServerPort} of ${vmName}, since it was made with another guestservices.cmdserver.port; make it anew`,

@@ -44,7 +44,10 @@ export const startVmRequest = z.strictObject({
 /** One VM, in the answers to POST, GET and the list. */
 export const vm = z.object({
   vmName: z.string().meta({ description: "Name of the VM" }),
-  status: z.string().meta({ description: "RUNNING, PAUSED, STOPPED …" }),
+  status: z.string().meta({
+    description:
+      "RUNNING, PAUSED or STOPPED; of this project's own CREATING, REMOVING, DAMAGED (it cannot be started again as it is) and UNREACHABLE (its hypervisor does not answer, or its record cannot be read)",
+  }),
   ip: z.string().optional().meta({ description: "The guest's address in CIDR form" }),
   tapDeviceName: z.string().optional(),
   portForwards: z.array(portForward).nullish(),

@@ -1,11 +1,12 @@
 import { execFileSync } from "node:child_process";
 import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { get } from "node:https";
-import { connect } from "node:net";
+import { connect, type Server } from "node:net";
 import { join } from "node:path";
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
+import { Content, route } from "../../../provider/server/route.js";
 import { buildServer, defaultLimits } from "../../../provider/server/server.js";
 import { isOnPath } from "../../lab/programs.js";
 import { messageIn, ServerBed } from "./bed.js";
@@ -17,6 +18,12 @@ beforeAll(async () => {
   await bed.start({ allowedHosts: ["vms.example"] });
 });
 afterAll(async () => await bed.close());
+
+async function connectionsOf(server: Server): Promise<number> {
+  return await new Promise((resolve, reject) => {
+    server.getConnections((error, count) => (error === null ? resolve(count) : reject(error)));
+  });
+}
 
 /** What comes back for bytes as they are. */
 async function raw(url: string, text: string, finish = true): Promise<string> {
@@ -280,6 +287,8 @@ describe.skipIf(noOpenssl !== "")(`TLS${noOpenssl}`, () => {
     expect(status).toBe(200);
     await expect(bed.call("GET", "/v1/health")).rejects.toThrow();
     await bed.stop();
+    await bed.configure({ tls_cert: cert, tls_key: cert });
+    await expect(bed.start()).rejects.toThrow(/^tls_cert, tls_key: expected a certificate at .*cert\.pem/);
   });
 });
 
@@ -320,5 +329,22 @@ describe("slow callers", () => {
       "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
     expect(await raw(url, begun, false)).toMatch(/^HTTP\/1\.1 40[48]/);
     await app.close();
+  });
+
+  it("does not keep for long what nobody reads, and stops all the same", async () => {
+    // More than the system's own buffers take.
+    const large = Buffer.alloc(64 * 1024 * 1024, "x");
+    const answer = async (): Promise<Content> => new Content("text/plain", large);
+    const routes = [route({ method: "GET", path: "/large", summary: "Much", answer })];
+    const limits = { ...defaultLimits, idleMilliseconds: 300 };
+    const app = buildServer({ served: {} as never, routes, access: { hostNames: [] }, limits });
+    const url = new URL(await app.listen({ host: "127.0.0.1", port: 0 }));
+    const socket = connect(Number(url.port), "127.0.0.1").pause();
+    socket.write("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    socket.on("error", () => undefined);
+    await expect.poll(async () => await connectionsOf(app.server)).toBe(1);
+    await expect.poll(async () => await connectionsOf(app.server), { timeout: 10_000 }).toBe(0);
+    await app.close();
+    socket.destroy();
   });
 });

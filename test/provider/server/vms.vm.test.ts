@@ -1,7 +1,7 @@
 /** The life of VMs through the server, by a real QEMU; the guests say what a Linux guest would say, and no more. */
 
 import { execFileSync } from "node:child_process";
-import { writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -221,14 +221,22 @@ describe.skipIf(missing !== "")(`VMs of the server${missing}`, () => {
   it("lets requests end when it is stopped, and undoes what takes too long", async () => {
     await bed.stop();
     await bed.start({ stopTimeoutSeconds: 1 });
+    const ask = async () => await bed.call("POST", "/v1/vms/one/cmd", { body: { cmd: "true" } });
+    const paused = await ask();
+    expect([paused.status, messageIn(paused)]).toEqual([409, expect.stringContaining("one is PAUSED")]);
+    await bed.call("PATCH", "/v1/vms/one", { body: { status: "resume" } });
+    // Nobody answers in this guest, which it is given 10 s to change.
+    const asked = ask();
     const made = bed.post("begun", "mute");
     await expect.poll(async () => await readRecord(bed.stateDirectory, "begun")).toBeDefined();
     await bed.stop();
-    expect(await made).toMatchObject({ status: 503, body: { error: { code: "interrupted" } } });
+    for (const answer of [await made, await asked]) {
+      expect(answer).toMatchObject({ status: 503, body: { error: { code: "interrupted" } } });
+    }
     expect(findByArgument(vmPaths(bed.stateDirectory, "begun").directory)).toEqual([]);
     await bed.start();
     expect((await vms()).map(({ vmName, status }) => `${vmName} ${status}`)).toEqual([
-      "one PAUSED",
+      "one RUNNING",
       "race STOPPED",
     ]);
   });
@@ -237,8 +245,21 @@ describe.skipIf(missing !== "")(`VMs of the server${missing}`, () => {
     expect(await bed.call("DELETE", "/v1/vms/one")).toMatchObject({ status: 200, body: { success: true } });
     expect((await bed.call("DELETE", "/v1/vms/one")).status).toBe(404);
     await bed.post("last");
+    const torn = vmPaths(bed.stateDirectory, "torn");
+    await mkdir(torn.directory, { mode: 0o700 });
+    await writeFile(torn.record, "{");
+    const refused = await bed.call("DELETE", "/v1/vms");
+    expect(refused.status).toBe(500);
+    const left =
+      /^removed 2 VMs; these are left:\ntorn: .*vm\.json is torn: .*`microvm rm torn` removes the VM/;
+    expect(messageIn(refused)).toMatch(left);
+    expect(bed.log.some((line) => line.includes("removed 2 VMs, and 1 not"))).toBe(true);
+    expect(bed.log.some((line) => line.includes("torn: ") && line.includes("these are left"))).toBe(true);
+    expect(await vms()).toEqual([{ vmName: "torn", status: "UNREACHABLE" }]);
+    await rm(torn.directory, { recursive: true });
     expect(await bed.call("DELETE", "/v1/vms")).toMatchObject({ status: 200, body: { success: true } });
-    expect(await vms()).toEqual([]);
+    // Without the server's doing it is seen a little later.
+    await expect.poll(vms).toEqual([]);
     expect(bed.log.find((line) => line.includes("removal of all VMs"))).toContain('"caller":"127.0.0.1"');
     expect(findByArgument(`${bed.stateDirectory}/`)).toEqual([]);
   });
