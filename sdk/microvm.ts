@@ -228,7 +228,7 @@ export class MicroVm extends pulumi.CustomResource {
   /**
    * `"proved"` when the guest has shown that it runs on the named root; `"restored"` when it had shown that before the snapshot that it
    * was restored from; `"stale"` when the NFS server does not know the guest's root any more, and the next `up` makes the VM anew;
-   * `"none"` when it was never started; `"unverified"` when it runs on a server and could not be asked.
+   * `"none"` when it is off; `"unverified"` when it runs on a server and could not be asked.
    */
   declare readonly rootEvidence: pulumi.Output<"proved" | "restored" | "stale" | "none" | "unverified">;
   /** IPv4 address of the guest on its link. */

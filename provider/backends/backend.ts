@@ -161,8 +161,8 @@ export interface VmOutputs {
   readonly state: ObservedState;
   /**
    * `proved`: the console showed that the guest runs on the named root. `restored`: it did so before the snapshot that the guest was
-   * restored from, and has shown nothing since. `stale`: it runs, and its NFS server does not know its root any more. `none`: it was never
-   * started.
+   * restored from, and has shown nothing since. `stale`: it runs, and its NFS server does not know its root any more. `none`: it does not
+   * run, or has not shown it yet.
    */
   readonly rootEvidence: "proved" | "restored" | "stale" | "none";
   /** IPv4 address of the guest on its link. */

@@ -11,7 +11,7 @@ import type { CreateRequest, ServerVm, ServerVmOutputs } from "../backend.js";
 import { stopIfInterrupted } from "../local/interrupt.js";
 import { type ArrakisApi, statusOf } from "./api.js";
 import { unsupportedFailures } from "./features.js";
-import { outputsOf } from "./outputs.js";
+import { evidenceNow, outputsOf } from "./outputs.js";
 import { setPower } from "./power.js";
 import { proveRoot } from "./prove-root.js";
 import { claimOf } from "./root-claim.js";
@@ -35,7 +35,12 @@ const POLL_MILLISECONDS = 200;
 /** How long the removal of a VM that is undone may take, in seconds. */
 const UNDO_SECONDS = 60;
 
-/** Makes the VM and returns once its guest has shown its root. What may be someone else's is never removed. */
+/**
+ * Makes the VM and returns once its guest has shown its root. What may be someone else's is never removed.
+ *
+ * @throws MicroVmError `name-taken`: the server has a VM of that name; `not-supported`, `invalid-input`: the server cannot do what is
+ * asked for; `boot-failed`, `boot-timeout`: as {@link evidenceOf}; `server-failed`, or what a server of ours names; `interrupted`.
+ */
 export async function createVm(asked: Asked, request: Request): Promise<ServerVmOutputs> {
   const { stateDirectory, vmName, instance, owner, signal } = request;
   const { url } = asked;
@@ -92,7 +97,7 @@ class Creation {
     if (powerState === "running") return { ...outputs, rootEvidence };
     // It has shown its root; what it is to be from now on follows.
     await setPower(api, { vmName, from: "running", settings, boot: () => Promise.resolve() });
-    return { ...outputs, state: powerState, rootEvidence };
+    return { ...outputs, state: powerState, rootEvidence: evidenceNow(powerState, rootEvidence) };
   }
 
   /** @returns The error for the person, and whether nothing of this create is left on the server. */
@@ -165,6 +170,7 @@ class Creation {
 /**
  * What is known of the guest's root.
  *
+ * @param deadline Until when the guest is asked, on the clock of `performance.now()`.
  * @throws MicroVmError `boot-failed` when it is another one than was asked for, `boot-timeout` when the guest cannot be asked and
  * `readiness.required` is set.
  */

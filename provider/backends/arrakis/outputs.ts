@@ -6,15 +6,25 @@ import type { ObservedState, ServerVmOutputs, VmReference } from "../backend.js"
 
 /** What the server says of a VM. What it does not say is left out. */
 export function outputsOf(vm: Vm): ServerVmOutputs {
-  const { ip, instance, cmdline, rootEvidence } = vm;
+  const { ip, instance, cmdline } = vm;
+  const state = stateOf(vm);
+  const rootEvidence = evidenceNow(state, vm.rootEvidence);
   const address = ip?.split("/")[0];
   return {
-    state: stateOf(vm),
+    state,
     ...(rootEvidence === undefined ? {} : { rootEvidence }),
     ...(instance === undefined ? {} : { instance }),
     ...(address ? { guestIp: address } : {}),
     ...(cmdline === undefined ? {} : { cmdline }),
   };
+}
+
+/** What a guest has shown counts as long as it runs. */
+export function evidenceNow(
+  state: ObservedState,
+  seen: ServerVmOutputs["rootEvidence"],
+): ServerVmOutputs["rootEvidence"] {
+  return state === "stopped" ? "none" : seen;
 }
 
 /** Whether a VM of the list is the one of the reference: a server that tells instances has another one by the same name. */

@@ -197,6 +197,10 @@ describe("create on a server", () => {
     const { standIn, backend, request } = await scene({}, { settings });
     expect(await backend.create(request)).toMatchObject({ state: "paused", rootEvidence: "proved" });
     expect(standIn.vms.get("web")).toBe("PAUSED");
+    const off = { ...request, vmName: "off", start: { ...request.start, vmName: "off" } };
+    const stopped = { ...off, settings: { ...settings, powerState: "stopped" } } as const;
+    expect(await backend.create(stopped)).toMatchObject({ state: "stopped", rootEvidence: "none" });
+    expect(standIn.vms.get("off")).toBe("STOPPED");
   });
 
   it.each(["GET /health", "GET /vms", "POST /vms", "POST /vms/web/cmd"])(
@@ -248,13 +252,14 @@ describe("a VM on a server", () => {
   it("is observed in the list, and gone when it is not there", async () => {
     const { standIn, backend, reference } = await scene();
     expect(await backend.observe(reference)).toEqual({ state: "gone" });
-    for (const [status, state] of [
-      ["RUNNING", "running"],
-      ["PAUSED", "paused"],
-      ["STOPPED", "stopped"],
+    for (const [status, seen] of [
+      ["RUNNING", { state: "running" }],
+      ["PAUSED", { state: "paused" }],
+      // A guest that is off shows nothing, as on the local back ends.
+      ["STOPPED", { state: "stopped", rootEvidence: "none" }],
     ] as const) {
       standIn.vms.set("web", status);
-      expect(await backend.observe(reference)).toEqual({ state, guestIp: "10.20.1.2" });
+      expect(await backend.observe(reference)).toEqual({ ...seen, guestIp: "10.20.1.2" });
     }
     standIn.ofEach = { status: "UNREACHABLE" };
     expect((await failureOf(backend.observe(reference))).text).toContain('is "UNREACHABLE"');
@@ -268,7 +273,7 @@ describe("a VM on a server", () => {
       await backend.update({ ...request, reference, settings: { ...request.settings, powerState } });
     expect(await to("paused")).toMatchObject({ state: "paused" });
     expect(await to("running")).toEqual({ state: "running", guestIp: "10.20.1.2" });
-    expect(await to("stopped")).toMatchObject({ state: "stopped" });
+    expect(await to("stopped")).toMatchObject({ state: "stopped", rootEvidence: "none" });
     const posts = () => standIn.done.filter((done) => done === "POST /vms").length;
     expect(posts()).toBe(1);
     expect(await to("running")).toMatchObject({ state: "running", rootEvidence: "proved" });
