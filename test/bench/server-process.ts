@@ -7,7 +7,7 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
 import { freemem, tmpdir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -291,19 +291,27 @@ async function startArrakis(
   const guestservices = { codeserver: { port: "4030" }, cmdserver: { port: String(COMMAND_PORT) } };
   const config = join(own, "config.yaml");
   await writeFile(config, JSON.stringify({ hostservices: { restserver }, guestservices }));
-  const options = { cwd: own, stdio: "ignore" } as const;
-  helpers.push(spawn(join(dirname(program), "arrakis-cmdserver"), [], options));
-  const server = new Server(
-    spawn(program, ["--config", config], options),
-    `http://127.0.0.1:${ARRAKIS_PORT}`,
-  );
+  helpers.push(spawn(join(dirname(program), "arrakis-cmdserver"), [], { cwd: own, stdio: "ignore" }));
+  const log = await open(join(own, "log"), "w+");
+  const child = spawn(program, ["--config", config], { cwd: own, stdio: ["ignore", log.fd, log.fd] });
+  const server = new Server(child, `http://127.0.0.1:${ARRAKIS_PORT}`);
   for (let tries = 0; ; tries += 1) {
     try {
       await server.ask("GET", "/v1/health");
+      await log.close();
       return server;
     } catch (error) {
-      if (tries === 100) throw error;
-      await delay(100);
+      if (tries < 100 && child.exitCode === null) {
+        await delay(100);
+        continue;
+      }
+      const said = await readFile(join(own, "log"), "utf8");
+      throw new Error(
+        `${program} does not listen; it says: ${said.trimEnd().split("\n").slice(-3).join("\n")}`,
+        {
+          cause: error,
+        },
+      );
     }
   }
 }
