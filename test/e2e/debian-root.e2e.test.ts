@@ -1,23 +1,23 @@
-import { mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { lookup } from "node:dns/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { whyNoBed } from "../lab/bed.js";
 import { Stack, whyNoEngine } from "../lab/engine.js";
-import { isOnPath } from "../lab/programs.js";
-import { mustRun } from "../lab/run-process.js";
+import { isOnPath, whyNoAgentFs } from "../lab/programs.js";
+import { mustRun, type RunResult, runProcess } from "../lab/run-process.js";
 
-const EXAMPLE = resolve(__dirname, "../../examples/debian-root");
+const REPOSITORY = resolve(__dirname, "../..");
+const EXAMPLE = join(REPOSITORY, "examples/debian-root");
+const MICROVM = join(REPOSITORY, "dist/provider/cli/microvm.js");
 
 /** `1`: a root is made, from this host's apt sources; or a folder in which make-root has made one. */
 const asked = process.env["MICROVM_DEBIAN_ROOT"] ?? "";
 
-const noAgentFs =
-  process.env["AGENTFS"] || isOnPath("agentfs")
-    ? undefined
-    : "AGENTFS is not set, and agentfs is not on PATH";
+/** What the guest installs over the network: small, in each of Debian's and Ubuntu's releases, and in need of the C library alone. */
+const PACKAGE = "hello";
 
 function whyNot(): string | undefined {
   if (asked === "") return "takes minutes: npm run test:debian";
@@ -26,26 +26,57 @@ function whyNot(): string | undefined {
   return whyNoBed() ?? whyNoEngine();
 }
 
-/** What the guest does as a part of its boot, before it asks for a login. */
+/** What the guest does when it has booted, each line of it for the console. */
 const WRITES = `#!/bin/sh
-set -eu
-echo "lab: host name $(cat /proc/sys/kernel/hostname)"
-echo "lab: $(tail -n 1 /etc/resolv.conf)"
-apt-get update --print-uris | cut -d "'" -f 2 | sed -n '/InRelease$/s/^/lab: apt /p'
-apt-get install -y -q /root/lab.deb >/root/apt.log 2>&1 || sed 's/^/lab: it says: /' /root/apt.log
-echo "lab: done with $(dpkg-query --show lab)"
+say() { echo "lab: $*" >/dev/console; }
+run() {
+  if "$@" >/root/log 2>&1; then say "ran: $*"; else sed "s/^/lab: failed: /" /root/log >/dev/console; fi
+}
+say "host name $(cat /proc/sys/kernel/hostname)"
+say "$(tail -n 1 /etc/resolv.conf)"
+apt-get update --print-uris | cut -d "'" -f 2 | sed -n '/InRelease$/s/^/lab: apt /p' >/dev/console
+run apt-get install -y -q /root/lab.deb
+for name in $(cat /root/names); do say "address of $name: $(getent ahostsv4 "$name" | head -n 1)"; done
+if [ -e /root/online ]; then
+  run apt-get update -q --error-on=any
+  run apt-get install -y -q --no-install-recommends ${PACKAGE}
+  say "it says: $(${PACKAGE})"
+fi
+say "done with $(dpkg-query --show lab)"
 `;
 
-const UNIT = `[Unit]
-Description=What the lab's guest does
+const WRITES_UNIT = `[Unit]
 After=name-servers.service
-Before=serial-getty@ttyS0.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+TimeoutStartSec=infinity
+Environment=DEBIAN_FRONTEND=noninteractive
 ExecStart=/usr/local/sbin/lab-writes
 ExecStop=/bin/sh -c 'echo the last words >/var/last-words'
-StandardOutput=journal+console
+[Install]
+WantedBy=multi-user.target
+`;
+
+/** Writes and closes files until the power-off kills it: asked to end, it writes on, the faster. The console has what each must be. */
+const CLOSES = `#!/bin/sh
+pause=1
+trap pause= TERM
+mkdir -p /var/closed
+n=0
+while :; do
+  n=$((n + 1))
+  head -c $((n * 7919 % 300000)) /dev/urandom >/var/closed/$n
+  echo "lab: closed $n $(sha256sum </var/closed/$n | cut -c 1-64)." >/dev/console
+  [ -z "$pause" ] || sleep 1
+done
+`;
+
+const CLOSES_UNIT = `[Unit]
+After=lab-writes.service
+[Service]
+ExecStart=/usr/local/sbin/lab-closes
+TimeoutStopSec=5
 [Install]
 WantedBy=multi-user.target
 `;
@@ -64,24 +95,78 @@ async function makePackage(folder: string, path: string): Promise<void> {
   await mustRun("dpkg-deb", ["--root-owner-group", "--build", tree, path]);
 }
 
+/** What this host's apt would ask for, without asking. */
+async function sourcesOfThisHost(): Promise<string[]> {
+  const text = await mustRun("apt-get", ["update", "--print-uris"]);
+  return [...text.matchAll(/^'([^']+)'/gm)].map(([, uri = ""]) => uri);
+}
+
+/** The file of {@link PACKAGE}'s program as this host's apt fetches it now, or why it cannot. Lists of this host are not touched. */
+async function fetchPackage(folder: string): Promise<{ program: Buffer } | { why: string }> {
+  for (const name of ["fetched", "lists/partial"]) await mkdir(join(folder, name), { recursive: true });
+  // Who listens for new lists of this host is not told.
+  const config = join(folder, "apt.conf");
+  await writeFile(config, "#clear APT::Update::Post-Invoke;\n#clear APT::Update::Post-Invoke-Success;\n");
+  const apt = async (...words: string[]): Promise<RunResult> => {
+    const own = [`Dir::State::Lists=${join(folder, "lists")}`, "APT::Sandbox::User=root"];
+    const options = ["-q", "-c", config, ...own.flatMap((option) => ["-o", option])];
+    return await runProcess("apt-get", [...options, ...words], { cwd: join(folder, "fetched") });
+  };
+  await apt("update");
+  const download = await apt("download", PACKAGE);
+  if (download.exitCode !== 0) {
+    return { why: `this host's apt does not fetch ${PACKAGE}: ${download.output.trim().split("\n").at(-1)}` };
+  }
+  const [file = ""] = await readdir(join(folder, "fetched"));
+  await mustRun("dpkg-deb", ["--extract", join(folder, "fetched", file), join(folder, "unpacked")]);
+  return { program: await readFile(join(folder, "unpacked/usr/bin", PACKAGE)) };
+}
+
+/** Those of the names of servers that this host finds an address of. */
+async function resolved(uris: readonly string[]): Promise<string[]> {
+  const names = [...new Set(uris.map((uri) => new URL(uri).hostname))].filter((name) => /[a-z]/.test(name));
+  const found = await Promise.allSettled(names.map((name) => lookup(name, { family: 4 })));
+  return names.filter((_, index) => found[index]?.status === "fulfilled");
+}
+
+const sha256 = (bytes: Buffer): string => createHash("sha256").update(bytes).digest("hex");
+
+/** Reads a database's files, once its server has ended. */
+async function openDatabase(path: string): Promise<(file: string) => Promise<Buffer>> {
+  const { AgentFS } = await import("agentfs-sdk");
+  const agent = await AgentFS.open({ path });
+  return async (file) => await agent.fs.readFile(file);
+}
+
 const reason = whyNot();
 describe.skipIf(reason !== undefined)(
   `examples/debian-root${reason === undefined ? "" : ` (${reason})`}`,
   () => {
     let folder: string;
     let base: string;
+    let fetched: Awaited<ReturnType<typeof fetchPackage>>;
+    let names: string[];
 
     beforeAll(async () => {
       folder = await mkdtemp(join(tmpdir(), "lab-debian-"));
       base = join(folder, "debian");
       if (asked === "1") await mustRun(join(EXAMPLE, "make-root"), [base]);
       else await mustRun("cp", ["--archive", asked, base]);
+      fetched = await fetchPackage(folder);
+      if ("program" in fetched) await writeFile(join(base, "root/online"), "");
+      names = await resolved(await sourcesOfThisHost());
+      await writeFile(join(base, "root/names"), `${names.join("\n")}\n`);
       await makePackage(folder, join(base, "root/lab.deb"));
-      await writeFile(join(base, "usr/local/sbin/lab-writes"), WRITES, { mode: 0o755 });
-      await writeFile(join(base, "etc/systemd/system/lab-writes.service"), UNIT);
       const wants = join(base, "etc/systemd/system/multi-user.target.wants");
       await mkdir(wants, { recursive: true });
-      await symlink("../lab-writes.service", join(wants, "lab-writes.service"));
+      for (const [name, script, unit] of [
+        ["lab-writes", WRITES, WRITES_UNIT],
+        ["lab-closes", CLOSES, CLOSES_UNIT],
+      ] as const) {
+        await writeFile(join(base, "usr/local/sbin", name), script, { mode: 0o755 });
+        await writeFile(join(base, `etc/systemd/system/${name}.service`), unit);
+        await symlink(`../${name}.service`, join(wants, `${name}.service`));
+      }
     }, 900_000);
     afterAll(async () => {
       await rm(folder, { recursive: true, force: true });
@@ -89,69 +174,113 @@ describe.skipIf(reason !== undefined)(
 
     // AgentFS goes first: it leaves the base as it is.
     describe.each([
-      { server: "agentfs", why: noAgentFs },
+      { server: "agentfs", why: whyNoAgentFs() },
       { server: "nfs-ganesha", why: undefined },
     ])("served by $server", ({ server, why }) => {
-      it.skipIf(why !== undefined)(
-        `boots to a login prompt, installs a package, and loses nothing that it closed before its power-off${why === undefined ? "" : ` (${why})`}`,
+      const isAgentFs = server === "agentfs";
+      const test = it.skipIf(why !== undefined);
+      const titled = (title: string): string => (why === undefined ? title : `${title} (${why})`);
+      let stack: Stack;
+      let outputs: Readonly<Record<string, unknown>>;
+      let log: string;
+      let tree: string;
+      let read: (path: string) => Promise<Buffer>;
+
+      // One boot for all of them: up, until the guest has done what it does, off by its power button, down.
+      beforeAll(async () => {
+        if (why !== undefined) return;
+        stack = await Stack.create({
+          from: EXAMPLE,
+          program: {},
+          config: { base, server, "microvm:kernel": process.env["MICROVM_LAB_NFS_KERNEL"] ?? "" },
+        });
+        await stack.mustRun("up", "--yes", "--skip-preview");
+        const path = String((await stack.outputs())["consoleLog"]);
+        await vi.waitUntil(async () => (log = await readFile(path, "utf8")).includes("lab: closed 5 "), {
+          timeout: 900_000,
+          interval: 1000,
+        });
+        await stack.setConfig("powerState", "stopped");
+        await stack.mustRun("up", "--yes", "--skip-preview");
+        log = await readFile(path, "utf8");
+        outputs = await stack.outputs();
+        if (isAgentFs) {
+          tree = await mustRun(process.execPath, [MICROVM, "changes", "debian"], { cwd: stack.program });
+        }
+        await stack.mustRun("destroy", "--yes");
+        read = isAgentFs
+          ? await openDatabase(join(stack.program, ".agentfs/debian.db"))
+          : async (file) => await readFile(join(base, file));
+      }, 1_500_000);
+      afterAll(async () => {
+        await stack?.dispose();
+      });
+
+      test(
+        titled("boots to a login prompt, with its name, name server and this host's apt sources"),
         async () => {
-          const stack = await Stack.create({
-            from: EXAMPLE,
-            program: {},
-            config: { base, server, "microvm:kernel": process.env["MICROVM_LAB_NFS_KERNEL"] ?? "" },
-          });
-          try {
-            const up = await stack.up();
-            expect(up.exitCode, up.output).toBe(0);
-            const outputs = await stack.outputs();
-            const log = () => readFile(String(outputs["consoleLog"]), "utf8");
-            // The journal's lines may come to the console after the login prompt.
-            await expect.poll(log, { timeout: 60_000 }).toMatch(/lab: done with lab\s+1\.0\s/);
-            const text = await log();
-            expect(text).toContain(`lab: host name ${String(outputs["vmName"])}`);
-            expect(text).toContain("lab: nameserver 10.0.2.3");
-            const sources = [...text.matchAll(/lab: apt (\S+)/g)].map(([, uri]) => uri);
-            expect(sources).not.toEqual([]);
-            expect(await sourcesOfThisHost()).toEqual(expect.arrayContaining(sources));
-
-            await stack.setConfig("powerState", "stopped");
-            const stop = await stack.up();
-            expect(stop.exitCode, stop.output).toBe(0);
-            expect(await log()).toContain("reboot: Power down");
-
-            if (server === "agentfs") {
-              const { changes } = (await stack.outputs())["changes"] as {
-                changes: Record<string, unknown>[];
-              };
-              const of = (path: string) => changes.find((change) => change["path"] === path);
-              expect(of("/usr/share/lab/hello")).toMatchObject({
-                change: "added",
-                kind: "file",
-                sizeBytes: 6,
-              });
-              expect(of("/var/lib/lab")).toMatchObject({ change: "added", sizeBytes: 11 });
-              expect(of("/var/lib/dpkg/status")).toMatchObject({ change: "modified" });
-              expect(of("/var/last-words")).toMatchObject({ change: "added", sizeBytes: 15 });
-              await expect(stat(join(base, "usr/share/lab/hello"))).rejects.toThrow("ENOENT");
-            } else {
-              expect(await readFile(join(base, "usr/share/lab/hello"), "utf8")).toBe("hello\n");
-              expect(await readFile(join(base, "var/lib/dpkg/status"), "utf8")).toContain("Package: lab\n");
-              expect(await readFile(join(base, "var/last-words"), "utf8")).toBe("the last words\n");
-            }
-            expect((await stack.destroy()).exitCode).toBe(0);
-            expect(await stack.leftovers()).toEqual([]);
-          } finally {
-            await stack.dispose();
-          }
+          expect(log).toMatch(/^debian-[0-9a-f]+ login: /m);
+          expect(log).toContain(`lab: host name ${String(outputs["vmName"])}`);
+          expect(log).toContain("lab: nameserver 10.0.2.3");
+          const sources = [...log.matchAll(/lab: apt (\S+)/g)].map(([, uri]) => uri);
+          expect(sources).not.toEqual([]);
+          expect(await sourcesOfThisHost()).toEqual(expect.arrayContaining(sources));
         },
-        900_000,
       );
+
+      test(titled("installs a package from a file, with its script"), async () => {
+        expect(log).not.toContain("lab: failed: ");
+        expect(log).toMatch(/lab: done with lab\s+1\.0\s/);
+        expect(String(await read("/usr/share/lab/hello"))).toBe("hello\n");
+        expect(String(await read("/var/lib/lab"))).toBe("configured\n");
+        expect(String(await read("/var/lib/dpkg/status"))).toContain("Package: lab\n");
+      });
+
+      test(titled("finds addresses of names, as this host does"), (context) => {
+        if (names.length === 0) context.skip("this host finds no address of its apt sources");
+        for (const name of names) expect(log).toMatch(new RegExp(`lab: address of ${name}: [1-9]`));
+      });
+
+      test(titled("updates apt's lists and installs a package over the network"), async (context) => {
+        const program = "why" in fetched ? context.skip(fetched.why) : fetched.program;
+        expect(log).toContain("lab: ran: apt-get update");
+        expect(log).toContain("lab: ran: apt-get install -y -q --no-install-recommends hello");
+        expect(log).toContain("lab: it says: Hello, world!");
+        expect(sha256(await read(`/usr/bin/${PACKAGE}`))).toBe(sha256(program));
+      });
+
+      test(titled("loses nothing that it wrote and closed before its power-off, to the last"), async () => {
+        expect(log).toContain("reboot: Power down");
+        const closed = [...log.matchAll(/lab: closed (\d+) ([0-9a-f]{64})\./g)];
+        expect(closed.length).toBeGreaterThan(10);
+        for (const [, n, hash] of closed) expect(sha256(await read(`/var/closed/${n}`)), n).toBe(hash);
+        expect(String(await read("/var/last-words"))).toBe("the last words\n");
+      });
+
+      const onAgentFs = isAgentFs ? test : () => undefined;
+      onAgentFs(
+        titled("shows the packages' files among its changes, as an output and by `microvm changes`"),
+        async () => {
+          const { changes } = outputs["changes"] as { changes: Record<string, unknown>[] };
+          const of = (path: string) => changes.find((change) => change["path"] === path);
+          const file = { change: "added", kind: "file" };
+          expect(of("/usr/share/lab/hello")).toMatchObject({ ...file, sizeBytes: 6 });
+          expect(of("/var/lib/lab")).toMatchObject({ ...file, sizeBytes: 11 });
+          expect(of("/var/last-words")).toMatchObject({ ...file, sizeBytes: 15 });
+          expect(of("/var/lib/dpkg/status")).toMatchObject({ change: "modified" });
+          expect(tree).toMatch(/^├── M? ?usr\/ /m);
+          expect(tree).toMatch(/A lab\/ \(\S+\)\n.*A hello \(0?644, 6 bytes\)/);
+          expect(tree).toMatch(/ M status \(/);
+          await expect(stat(join(base, "usr/share/lab/hello"))).rejects.toThrow("ENOENT");
+          if ("why" in fetched) return;
+          expect(of(`/usr/bin/${PACKAGE}`)).toMatchObject({ ...file, sizeBytes: fetched.program.length });
+          expect(tree).toMatch(/A hello \(0?755, [\d.]+ KiB\)/);
+        },
+      );
+
+      test(titled("leaves nothing but the database, or what it wrote"), async () => {
+        expect(await stack.leftovers()).toEqual([]);
+      });
     });
   },
 );
-
-/** What apt would ask for, without asking. */
-async function sourcesOfThisHost(): Promise<string[]> {
-  const text = await mustRun("apt-get", ["update", "--print-uris"]);
-  return [...text.matchAll(/^'([^']+)'/gm)].map(([, uri = ""]) => uri);
-}
