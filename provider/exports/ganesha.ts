@@ -92,19 +92,21 @@ export async function writeConfiguration(
 }
 
 /**
+ * Ganesha 4 looks its Bind_addr up as IPv6 with AI_ADDRCONFIG (getaddrinfo(3)), which fails where the host has no IPv6 address but its
+ * loopback's; it then takes the bytes of an IPv4 address for one of IPv6, and listens everywhere (without any address but the
+ * loopback's it does not start). So such a host is lent an address while ganesha starts, by these lines of a shell: on its loopback,
+ * of use to nobody, gone by itself after 5 s. Where that cannot be, listening.ts finds it out.
+ */
+export const LEND_ADDRESS = `grep -qsv ' lo$' /proc/net/if_inet6 ||
+  ip -6 address replace fe80::6d76/128 dev lo nodad valid_lft 5 preferred_lft 0 2>/dev/null || true`;
+
+/**
  * Ganesha 4 registers with rpcbind or does not start. It gets one that nobody else sees, in a network of its own, reached over its
  * unix socket in a private /run: port 111 of the host stays as it is, and no service of the distribution is needed or disturbed.
  * rpcbind drops its rights, and with them its parent-death signal: so it lives in a process namespace whose first process keeps it.
  *
  * Ganesha reads the mounts from /etc/mtab, which a system that has never booted may lack.
- *
- * Ganesha 4 looks its Bind_addr up as IPv6 with AI_ADDRCONFIG (getaddrinfo(3)), which fails where the host has no IPv6 address but its
- * loopback's; it then takes the bytes of an IPv4 address for one of IPv6, and listens everywhere (without any address but the
- * loopback's it does not start). So such a host is lent an address while ganesha starts: on its loopback, of use to nobody, gone by
- * itself. Where that cannot be, listening.ts finds it out.
  */
-const LENT_ADDRESS = "fe80::6d76/128";
-const LENT_SECONDS = 5;
 const START = `
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/rpcbind
@@ -120,8 +122,7 @@ until [ -S /run/rpcbind.sock ]; do
   [ $tries -lt 200 ] || { echo "rpcbind does not start" >&2; exit 1; }
   sleep 0.05
 done
-grep -qsv ' lo$' /proc/net/if_inet6 ||
-  ip -6 address replace ${LENT_ADDRESS} dev lo nodad valid_lft ${LENT_SECONDS} preferred_lft 0 2>/dev/null || true
+${LEND_ADDRESS}
 exec ganesha.nfsd -F -f "$1" -L "$2" -p /run/ganesha.pid
 `;
 

@@ -1,10 +1,22 @@
+import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { whyNoNamespace } from "./namespace.js";
 import { startNfsServer, whyNoNfsServer } from "./nfs.js";
 
 const reason = whyNoNfsServer();
+const noNamespace = whyNoNamespace();
+
+/** Starts a server of a folder, and shows what listens while it runs. */
+const LISTENING = (folder: string) => `
+  const { startNfsServer } = require(${JSON.stringify(join(__dirname, "nfs.ts"))});
+  startNfsServer({ exports: [{ path: ${JSON.stringify(folder)} }] }).then(async (server) => {
+    process.stdout.write(require("node:child_process").execFileSync("ss", ["-Hltn"]));
+    await server.stop();
+  });`;
 
 describe.skipIf(reason !== undefined)(
   `the lab's NFS server${reason === undefined ? "" : ` (${reason})`}`,
@@ -50,5 +62,17 @@ describe.skipIf(reason !== undefined)(
         await server.stop();
       }
     }, 60_000);
+
+    it.skipIf(noNamespace !== undefined)(
+      `listens at its address alone where a network has no address but the loopback's${noNamespace === undefined ? "" : ` (${noNamespace})`}`,
+      async () => {
+        const words = ["--net", "sh", "-ec", 'ip link set lo up; exec "$@"', "sh"];
+        const node = [process.execPath, "--import", "tsx", "-e", LISTENING(folder)];
+        const { stdout } = await promisify(execFile)("unshare", [...words, ...node]);
+        const addresses = [...stdout.matchAll(/^LISTEN +\d+ +\d+ +(\S+):\d+ /gm)].map(([, found]) => found);
+        expect(addresses).toEqual(["[::ffff:127.0.0.1]", "[::ffff:127.0.0.1]"]);
+      },
+      60_000,
+    );
   },
 );

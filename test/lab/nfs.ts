@@ -13,6 +13,7 @@ import { createConnection, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { LEND_ADDRESS } from "../../provider/exports/ganesha.js";
 import { isOnPath } from "./programs.js";
 
 /** One exported directory. */
@@ -162,6 +163,7 @@ until [ -S /run/rpcbind.sock ]; do
   [ $tries -lt 200 ] || { echo "rpcbind does not start" >&2; exit 1; }
   sleep 0.05
 done
+${LEND_ADDRESS}
 exec ganesha.nfsd -F -f "$CONFIGURATION" -L "$LOG" -p /run/ganesha.pid
 `;
 
@@ -203,7 +205,7 @@ async function endProcess(
 }
 
 /** Whether version 3 of an ONC RPC program answers a NULL call (RFC 5531, section 9) on a TCP port within 1 s. */
-async function answers(host: string, port: number, program: number): Promise<boolean> {
+export async function answers(host: string, port: number, program: number): Promise<boolean> {
   const words = [0x80000028, port, 0, 2, program, 3, 0, 0, 0, 0, 0];
   const call = Buffer.alloc(words.length * 4);
   words.forEach((word, index) => call.writeUInt32BE(word, index * 4));
