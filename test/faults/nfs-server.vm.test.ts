@@ -1,4 +1,4 @@
-/** NFS servers of each kind under a guest's root, and what becomes of a boot when its server is away for a while, or for good. */
+/** What becomes of a boot when its NFS server is away for a while, or for good. Servers of each kind: e2e/nfs-matrix.vm.test.ts. */
 
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -81,9 +81,6 @@ describe.skipIf(reason !== undefined)(title, () => {
       .toContain("waits: Linux");
     await remove(id, outs);
   });
-
-  it.skip("boots from the kernel's nfsd (skipped: a host has one, which a test must not take over)", () =>
-    undefined);
 
   it("names the server when it is gone for good in the middle of a boot", async () => {
     const inputs = await checked("loses", { nfsPort: server.nfsPort, nfsMountPort: server.mountPort });
