@@ -2,19 +2,17 @@
 
 export { AgentFs, type AgentFsArgs } from "./agentfs.js";
 export { type Change, type Changes, getChanges, type GetChangesOptions } from "./changes.js";
-export type { ExportNetworkArgs, ExportRoot } from "./export-root.js";
-export {
-  MicroVm,
-  type ArrakisBackendArgs,
-  type BackendOutput,
-  type CloudHypervisorBackendArgs,
-  type DiskOutput,
-  type MicroVmArgs,
-  type NetworkArgs,
-  type PortForwardArgs,
-  type QemuBackendArgs,
-  type ReadinessArgs,
-} from "./microvm.js";
+export type { ExportNetworkArgs, ExportRoot } from "./export-resource.js";
+export { MicroVm, type BackendOutput, type DiskOutput } from "./microvm.js";
+export type {
+  ArrakisBackendArgs,
+  CloudHypervisorBackendArgs,
+  MicroVmArgs,
+  NetworkArgs,
+  PortForwardArgs,
+  QemuBackendArgs,
+  ReadinessArgs,
+} from "./microvm-args.js";
 export { NfsExport, type NfsExportArgs } from "./nfs-export.js";
 export { MicroVmSnapshot, type MicroVmSnapshotArgs } from "./snapshot.js";
 export {

@@ -2,8 +2,8 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import { confirmSnapshot } from "../provider/host/confirm-snapshot.js";
-import { noticeText } from "../provider/notices.js";
-import { ownerOf, secretsOf } from "./context.js";
+import { confirmWhenSaved } from "./confirm.js";
+import { propertiesOf } from "./context.js";
 import type { MicroVm } from "./microvm.js";
 import { providerOfStack, snapshotProvider } from "./pointer.js";
 
@@ -48,27 +48,24 @@ export class MicroVmSnapshot extends pulumi.CustomResource {
     const backend = pulumi
       .output(vm.backend)
       .apply((given) => (given?.type === "arrakis" ? given : undefined));
-    const inputs = { vmId: vm.id, stateDirectory: vm.stateDirectory, backend, trigger };
     const properties = {
-      ...Object.fromEntries(outputNames.map((output) => [output, undefined])),
-      ...inputs,
-      owner: ownerOf(MicroVmSnapshot.type, name, opts.parent),
-      secretInputs: secretsOf({ trigger }),
-      __provider: snapshotProvider,
+      ...propertiesOf(
+        { trigger },
+        {
+          type: MicroVmSnapshot.type,
+          name,
+          parent: opts.parent,
+          outputs: outputNames,
+          provider: snapshotProvider,
+        },
+      ),
+      vmId: vm.id,
+      stateDirectory: vm.stateDirectory,
+      backend,
     };
     super(MicroVmSnapshot.type, name, properties, { ...opts, provider: opts.provider ?? providerOfStack() });
-    if (!pulumi.runtime.isDryRun()) confirmWhenSaved(this);
+    confirmWhenSaved(this, this.stateDirectory, async (id, stateDirectory) => {
+      if (stateDirectory !== undefined) await confirmSnapshot(stateDirectory, id);
+    });
   }
-}
-
-/** When the id is there, the engine has saved the resource: from now on it is no leftover of a killed up. */
-function confirmWhenSaved(snapshot: MicroVmSnapshot): void {
-  pulumi.all([snapshot.id, snapshot.stateDirectory]).apply(async ([id, stateDirectory]) => {
-    if (id === undefined || stateDirectory === undefined) return;
-    try {
-      await confirmSnapshot(stateDirectory, id);
-    } catch (error) {
-      await pulumi.log.warn(noticeText("not-confirmed", { vm: id, finding: String(error) }), snapshot);
-    }
-  });
 }

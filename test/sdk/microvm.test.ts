@@ -3,28 +3,13 @@ import { beforeAll, describe, expect, it } from "vitest";
 
 import { MicroVm, type MicroVmArgs } from "../../sdk/index.js";
 import { microVmProvider } from "../../sdk/pointer.js";
+import { recordRegistrations, type Registered, whenRegistered } from "./registered.js";
 
-/** What the engine was asked to register, by resource name. */
-const registered = new Map<string, { type: string; inputs: Record<string, unknown>; provider?: string }>();
+let registered: ReadonlyMap<string, Registered>;
 
 beforeAll(async () => {
-  await pulumi.runtime.setMocks(
-    {
-      newResource: ({ type, name, inputs, provider }) => {
-        registered.set(name, { type, inputs, provider });
-        return { id: `${name}/0123456789abcdef`, state: inputs };
-      },
-      call: () => ({}),
-    },
-    "shop",
-    "dev",
-    true,
-  );
+  registered = await recordRegistrations();
 });
-
-function whenRegistered(resource: pulumi.Resource): Promise<string> {
-  return new Promise((resolve) => resource.urn.apply(resolve));
-}
 
 describe("MicroVm", () => {
   it("registers under its own type, with a pointer to this package for a provider", async () => {

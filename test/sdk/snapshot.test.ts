@@ -2,29 +2,13 @@ import * as pulumi from "@pulumi/pulumi";
 import { beforeAll, describe, expect, it } from "vitest";
 
 import { MicroVm, MicroVmSnapshot } from "../../sdk/index.js";
+import { recordRegistrations, type Registered, whenRegistered } from "./registered.js";
 
-/** What the engine was asked to register, by resource name. */
-const registered = new Map<string, { type: string; inputs: Record<string, unknown>; provider?: string }>();
+let registered: ReadonlyMap<string, Registered>;
 
 beforeAll(async () => {
-  await pulumi.runtime.setMocks(
-    {
-      newResource: ({ type, name, inputs, provider }) => {
-        registered.set(name, { type, inputs, provider });
-        const state = { ...inputs, stateDirectory: "/state" };
-        return { id: `${name}/0123456789abcdef`, state };
-      },
-      call: () => ({}),
-    },
-    "shop",
-    "dev",
-    true,
-  );
+  registered = await recordRegistrations({ stateDirectory: "/state" });
 });
-
-function whenRegistered(resource: pulumi.Resource): Promise<string> {
-  return new Promise((resolve) => resource.urn.apply(resolve));
-}
 
 describe("MicroVmSnapshot", () => {
   it("registers under its own type, with its VM's id and a pointer of its own", async () => {
