@@ -5,16 +5,16 @@ import { join } from "node:path";
 
 import type { Work } from "../backends/backend.js";
 import { MicroVmError, messageOf } from "../errors.js";
-import { isAbsent, isOccupied, lookFor, storageError, syncDirectory } from "../host/storage.js";
+import { isAbsent, isOccupied, storageError, syncDirectory } from "../host/storage.js";
 import { noticeText } from "../notices.js";
 import { type DatabaseKey, ensureDatabase, removePreparation } from "./agentfs.js";
 import { claimExport } from "./claim.js";
 import { listensEverywhere } from "./listening.js";
 import { exportPaths } from "./paths.js";
-import { type ExportRecord, readExport, writeExport } from "./record.js";
+import { type ExportRecord, inodeOf, readExport, writeExport } from "./record.js";
 import { endServers, serversOf, startServer } from "./server.js";
 
-/** What is there of an export. `stopped`: its record is there, no server runs. `damaged`: what it serves is gone, or it was never whole. */
+/** What is there of an export. `stopped`: its record is there, no server runs. `damaged`: what it serves is gone or was made anew, or it was never whole. */
 export type ExportState = "running" | "stopped" | "damaged" | "gone";
 
 /** One export to be made or started. */
@@ -57,8 +57,12 @@ async function start(
   const { serving, bridge, instance, name, place } = record;
   if (serving.type === "agentfs") await ensureDatabase(serving, instance, key);
   if (bridge !== undefined) {
-    const { holdBridge } = await import("../host/network/hold.js");
+    const { guardServer, holdBridge } = await import("../host/network/hold.js");
     await holdBridge(instance, bridge);
+    // nfs-ganesha turns away by itself who is not among its clients; AgentFS serves whoever asks.
+    if (serving.type === "agentfs" && !(await guardServer(instance, bridge, [place.port]))) {
+      notice(noticeText("export-unguarded", { export: name, address: place.address }));
+    }
   }
   const ready = await startServer(stateDirectory, record, { signal, key });
   if (place.address !== "0.0.0.0" && (await listensEverywhere(place.port))) {
@@ -83,10 +87,10 @@ async function undo(stateDirectory: string, record: ExportRecord, error: unknown
 
 /** Looks at the record, the process and what it serves. */
 export async function observeExport(record: ExportRecord): Promise<Exclude<ExportState, "gone">> {
-  const { phase, serving } = record;
+  const { phase, serving, inode } = record;
   if (phase === "claimed" || phase === "removing") return "damaged";
-  const served = serving.type === "agentfs" ? serving.databasePath : serving.directory;
-  if (!(await lookFor(served))) return "damaged";
+  const found = await inodeOf(serving);
+  if (found === undefined || (inode !== undefined && inode !== found)) return "damaged";
   return serversOf(record).length > 0 ? "running" : "stopped";
 }
 

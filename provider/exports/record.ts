@@ -1,6 +1,6 @@
 /** The record of one export, `STATE/.exports/<name>/export.json`: what must be known of its server after any crash. */
 
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 
 import { z } from "zod";
 
@@ -67,6 +67,11 @@ export interface ExportRecord {
   readonly server?: ProcessIdentity;
   readonly serving: AgentFsServing | GaneshaServing;
   readonly place: ServingPlace;
+  /**
+   * Inode number of the folder or the database when the server was last started. A server has it open: with another at its path, it
+   * goes on serving what nobody sees any more.
+   */
+  readonly inode?: string;
   readonly bridge?: HeldBridge;
   /** ISO 8601. */
   readonly createdAt: string;
@@ -103,11 +108,27 @@ const exportRecord: z.ZodType<ExportRecord> = z.looseObject({
     }),
   ]),
   place: z.looseObject({ address: z.string(), port, mountPort: port, path: z.string() }),
+  inode: z.string().regex(/^\d+$/).optional(),
   bridge: z
     .looseObject({ bridge: z.string(), hostAddress: z.string(), prefixLength: z.number().int() })
     .optional(),
   createdAt: z.string(),
 });
+
+/**
+ * Inode number of what a server is to serve; undefined when it is not there.
+ *
+ * @throws MicroVmError `state-directory` where it cannot be told.
+ */
+export async function inodeOf(serving: ExportRecord["serving"]): Promise<string | undefined> {
+  const path = serving.type === "agentfs" ? serving.databasePath : serving.directory;
+  try {
+    return String((await stat(path, { bigint: true })).ino);
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw storageError(error, `look for ${path}`);
+  }
+}
 
 /** The text of a record's file. */
 export function exportText(record: ExportRecord): string {

@@ -13,7 +13,7 @@ import { agentFsServer, assertBase, type DatabaseKey, type ServerProgram } from 
 import { ganeshaServer, isComplaint, isUnexported, writeConfiguration } from "./ganesha.js";
 import { exportPaths } from "./paths.js";
 import { assertPortsFree } from "./ports.js";
-import { type ExportRecord, writeExport } from "./record.js";
+import { type ExportRecord, inodeOf, writeExport } from "./record.js";
 
 const READY_SECONDS = 30;
 const POLL_MILLISECONDS = 30;
@@ -56,7 +56,8 @@ export async function startServer(
     program = ganeshaServer(paths);
   }
   stopIfAborted(signal);
-  const started: ExportRecord = { ...record, phase: "started", server: undefined };
+  const inode = await inodeOf(serving);
+  const started: ExportRecord = { ...record, phase: "started", server: undefined, inode };
   await writeExport(stateDirectory, started);
   let server: ProcessIdentity;
   try {

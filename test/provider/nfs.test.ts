@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ganeshaConfiguration } from "../../provider/exports/ganesha.js";
@@ -121,6 +121,22 @@ describe.skipIf(reason !== undefined)(`an NfsExport${suffix}`, () => {
     expect(await read(id, again.outs)).toEqual({});
     expect(await readdir(directory)).toContain("sbin");
     await remove(id, again.outs);
+  });
+
+  it("is damaged when the folder was made anew: the server has the old one open, and serves it on", async () => {
+    const directory = await makeBase(bed);
+    const { inputs } = await check({}, newsOf({ directory }));
+    const { id, outs } = await create(inputs);
+    await rename(directory, `${directory}.old`);
+    await makeBase(bed);
+    expect((await read(id, outs)).props).toMatchObject({ state: "damaged" });
+    const lost = await check(inputs, newsOf({ directory }));
+    expect(lost.inputs["observed"]).toBe("damaged");
+    expect(await diff(id, outs, lost.inputs)).toMatchObject({ changes: true, replaces: ["observed"] });
+    await rm(directory, { recursive: true });
+    await rename(`${directory}.old`, directory);
+    expect((await read(id, outs)).props).toMatchObject({ state: "running" });
+    await remove(id, outs);
   });
 
   it("names a taken port, and what ganesha said; leaves nothing", async () => {
