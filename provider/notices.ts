@@ -204,6 +204,13 @@ export const noticeKinds = {
     remedy:
       "Keep others from the ports by a firewall; or enable IPv6 on `lo` (sysctl net.ipv6.conf.lo.disable_ipv6=0), and make the export anew.",
   },
+  "export-unguarded": {
+    text: "{export}: warning: whoever has a route to {address} by this host can read and write the root; the rule that keeps them out takes nftables and CAP_NET_ADMIN",
+    cause:
+      "AgentFS asks nobody who they are, Linux takes packets to an address of its own on every interface, and nft(8) is not installed or this process may not change the network.",
+    remedy:
+      "Install the package nftables and run pulumi as root, then make the export anew; or keep others from the port by a firewall.",
+  },
   forgotten: {
     text: "{vm} is forgotten; its folder is now {folder}",
     cause: "`microvm forget` gave the VM up.",

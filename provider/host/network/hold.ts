@@ -4,18 +4,10 @@
  */
 
 import { checkedInstance } from "../paths.js";
-import { assertMayAdminister } from "./command.js";
-import {
-  assertFits,
-  bridgeLines,
-  find,
-  interfaceNames,
-  interfaces,
-  isOwnBridge,
-  makeLinks,
-  removeLinks,
-} from "./links.js";
+import { assertMayAdminister, isInstalled, mayAdminister } from "./command.js";
+import { assertFits, bridgeLines, find, interfaces, isOwnBridge, makeLinks, removeLinks } from "./links.js";
 import { withNetworkLock } from "./lock.js";
+import { removeRules, setServerRules } from "./ruleset.js";
 
 /** A bridge, and this host's place on it. */
 export interface BridgeToHold {
@@ -67,10 +59,30 @@ export async function holdBridge(
   });
 }
 
-/** Gives the bridge up; it goes if we made it and nothing else is on it. Idempotent. */
+/**
+ * Keeps others than this host and the bridge's guests from a server at the bridge's address, until {@link releaseBridge}. May be called
+ * again.
+ *
+ * @returns Whether they are kept out: that takes nftables and CAP_NET_ADMIN.
+ */
+export async function guardServer(
+  instance: string,
+  { bridge, hostAddress }: BridgeToHold,
+  ports: readonly number[],
+): Promise<boolean> {
+  if (!mayAdminister() || !isInstalled("nft")) return false;
+  await withNetworkLock(async () => await setServerRules(instance, { bridge, hostAddress, ports }));
+  return true;
+}
+
+/**
+ * Gives the bridge up, with the rules of {@link guardServer}; it goes if we made it and nothing else is on it. Idempotent. Without the
+ * right to change the network it does nothing, as nothing was made.
+ */
 export async function releaseBridge(instance: string): Promise<void> {
-  const holder = holderOf(instance);
-  if (!interfaceNames().includes(holder)) return;
-  assertMayAdminister();
-  await withNetworkLock(async () => await removeLinks(holder));
+  if (!mayAdminister()) return;
+  await withNetworkLock(async () => {
+    if (isInstalled("nft")) await removeRules(instance);
+    await removeLinks(holderOf(instance));
+  });
 }

@@ -74,6 +74,27 @@ export function additionsOf(vm: RuledVm): string[] {
   ];
 }
 
+/** A server at this host's address on a bridge. */
+export interface BridgedServer {
+  readonly bridge: string;
+  /** This host's address on it. */
+  readonly hostAddress: string;
+  readonly ports: readonly number[];
+}
+
+/**
+ * Commands that keep a server to this host and whoever is on the bridge. To listen at the bridge's address alone does not: Linux takes a
+ * packet to an address of its own on every interface, so a neighbour of this host reaches it with a route by this host.
+ */
+export function serverAdditions(instance: string, { bridge, hostAddress, ports }: BridgedServer): string[] {
+  const elsewhere = `iifname != { "lo", "${bridge}" } ip daddr ${hostAddress} tcp dport { ${ports.join(", ")} }`;
+  return [
+    `add table ip ${TABLE}`,
+    `add chain ip ${TABLE} raw { ${CHAINS.ip["raw"]} }`,
+    `add rule ip ${TABLE} raw ${elsewhere} drop comment "${commentOf(instance)}"`,
+  ];
+}
+
 const ip = (chain: string, text: string): Rule => ({ family: "ip", chain, text });
 const bridge = (chain: string, text: string): Rule => ({ family: "bridge", chain, text });
 

@@ -3,7 +3,16 @@
 import { z } from "zod";
 
 import { CommandError, run } from "./command.js";
-import { additionsOf, commentOf, FAMILIES, type Family, type RuledVm, TABLE } from "./rules.js";
+import {
+  additionsOf,
+  type BridgedServer,
+  commentOf,
+  FAMILIES,
+  type Family,
+  type RuledVm,
+  serverAdditions,
+  TABLE,
+} from "./rules.js";
 
 /** A rule that is there. */
 interface ListedRule {
@@ -38,6 +47,11 @@ const listing = z.object({
 export async function setRules(vm: RuledVm, isNew = false): Promise<void> {
   if (isNew) await transact(additionsOf(vm));
   else await change(vm.instance, additionsOf(vm));
+}
+
+/** Keeps a server to this host and whoever is on its bridge; the rules that the instance had go in the same transaction. */
+export async function setServerRules(instance: string, server: BridgedServer): Promise<void> {
+  await change(instance, serverAdditions(instance, server));
 }
 
 /** Removes the rules of an instance, and with the last rule of a family our table in it. */

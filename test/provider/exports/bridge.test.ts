@@ -2,24 +2,35 @@ import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
+import type { Values } from "../../../provider/plan/fields.js";
 import { whyNoNfsServer } from "../../lab/nfs.js";
+import { agentFsBinary, whyNoAgentFs } from "../../lab/programs.js";
 import { mayUseNamespaces, Namespace } from "../host/network/namespace.js";
 import { makeBase, useExportBed } from "./export-bed.js";
 
 const bed = useExportBed();
-const reason = whyNoNfsServer() ?? (mayUseNamespaces ? undefined : "no right to make a network namespace");
-const title = `an export at the bridge's address${reason === undefined ? "" : ` (skipped: ${reason})`}`;
+const noNamespace = mayUseNamespaces ? undefined : "no right to make a network namespace";
+
+/** A title that says why its tests are skipped. */
+const titled = (title: string, reason: string | undefined) =>
+  `${title}${reason === undefined ? "" : ` (skipped: ${reason})`}`;
 
 const program = (name: string) => [process.execPath, "--import", "tsx", join(__dirname, name)];
 
 /** Makes, probes and removes an export, while somebody on the same cable tries to get at it. */
-async function served(host: Namespace): Promise<{ result: unknown; notices: string }> {
+async function served(
+  host: Namespace,
+  type: "AgentFs" | "NfsExport",
+  inputs: Values,
+): Promise<{ result: unknown; notices: string }> {
   const outside = await Namespace.make();
   await host.cable("cable", "192.0.2.1/24", outside, "192.0.2.2/24");
+  await outside.sh("ip route add 10.20.0.0/16 via 192.0.2.1");
   const [file, words] = outside.command(...program("probing-process.ts"));
   const command = host.command(
     ...program("bridged-process.ts"),
-    await makeBase(bed),
+    type,
+    JSON.stringify(inputs),
     "192.0.2.1",
     file,
     ...words,
@@ -33,16 +44,24 @@ async function served(host: Namespace): Promise<{ result: unknown; notices: stri
 const disableIpv6 = (host: Namespace, which: string) =>
   host.sh(`for name in ${which}; do echo 1 > /proc/sys/net/ipv6/conf/$name/disable_ipv6; done`);
 
-describe.skipIf(reason !== undefined)(title, () => {
+const meanwhile = ["lo", "cable", "microvm0", expect.stringMatching(/^mvx[0-9a-f]{12}$/)];
+const nothing = { interfaces: ["lo", "cable"], rules: "", isServed: false };
+
+const noGanesha = whyNoNfsServer() ?? noNamespace;
+
+describe.skipIf(noGanesha !== undefined)(titled("an NfsExport at the bridge's address", noGanesha), () => {
   it("makes the bridge before the first VM, answers there alone on a host without IPv6 addresses, and takes the bridge with it", async () => {
     const host = await Namespace.make();
     await disableIpv6(host, "default");
-    const { result, notices } = await served(host);
+    const { result, notices } = await served(host, "NfsExport", { directory: await makeBase(bed) });
     expect(result).toEqual({
+      previewed: "10.20.1.1",
       atBridge: "init-missing",
+      atLoopback: "refused",
       fromOutside: "refused",
-      meanwhile: ["lo", "cable", "microvm0", expect.stringMatching(/^mvx[0-9a-f]{12}$/)],
-      afterwards: ["lo", "cable"],
+      fromOutsideByRoute: "export-unknown",
+      meanwhile: { interfaces: meanwhile, rules: "", isServed: true },
+      afterwards: nothing,
     });
     expect(notices).not.toContain("listens at every address");
   });
@@ -50,8 +69,29 @@ describe.skipIf(reason !== undefined)(title, () => {
   it("says where nfs-ganesha cannot be kept to the address, and turns away who is not among its clients", async () => {
     const host = await Namespace.make();
     await disableIpv6(host, "all default");
-    const { result, notices } = await served(host);
+    const { result, notices } = await served(host, "NfsExport", { directory: await makeBase(bed) });
     expect(result).toMatchObject({ atBridge: "init-missing", fromOutside: "export-unknown" });
     expect(notices).toMatch(/nfs-ganesha listens at every address of this host, not at 10\.20\.1\.1 alone/);
+  });
+});
+
+const noAgentFs = whyNoAgentFs() ?? noNamespace;
+
+describe.skipIf(noAgentFs !== undefined)(titled("an AgentFs at the bridge's address", noAgentFs), () => {
+  it("makes the bridge before the first VM, answers there alone, and takes the bridge with it", async () => {
+    const { result } = await served(await Namespace.make(), "AgentFs", {
+      databasePath: join(bed.folder, "fs.db"),
+      baseDirectory: await makeBase(bed),
+      binary: agentFsBinary(),
+    });
+    expect(result).toEqual({
+      previewed: "10.20.1.1",
+      atBridge: "init-missing",
+      atLoopback: "refused",
+      fromOutside: "refused",
+      fromOutsideByRoute: "timed-out",
+      meanwhile: { interfaces: meanwhile, rules: expect.any(String), isServed: true },
+      afterwards: nothing,
+    });
   });
 });
