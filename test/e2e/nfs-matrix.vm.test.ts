@@ -6,7 +6,6 @@
  * port mapper).
  */
 
-import { execFileSync } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,7 +14,7 @@ import * as agentFs from "../../provider/agentfs.js";
 import { readChanges } from "../../provider/exports/changes.js";
 import { check, create, delete as remove, read } from "../../provider/index.js";
 import type { Values } from "../../provider/plan/fields.js";
-import { forgetProbes } from "../../provider/preflight/nfs/index.js";
+import { forgetProbes, getAttributes, probeNfs } from "../../provider/preflight/nfs/index.js";
 import { fastestKernel, whyNoWorld } from "../faults/world.js";
 import { makeGuestRoot } from "../lab/guest.js";
 import { EXPORT_PATH, type KernelNfsd, startKernelNfsd, whyNoKernelNfsd } from "../lab/kernel-nfsd.js";
@@ -69,8 +68,6 @@ if (reason !== undefined) {
     let folder: string;
 
     beforeAll(async () => {
-      // Where there is no address but the loopback's own, nfs-ganesha knows none, 127.0.0.1 included (see provider/exports/ganesha.ts).
-      execFileSync("ip", ["-6", "address", "add", "fd00::1/128", "dev", "lo", "nodad"]);
       folder = await mkdtemp(join(tmpdir(), "microvm-matrix-"));
       vi.stubEnv("XDG_STATE_HOME", join(folder, "state"));
       vi.stubEnv("XDG_RUNTIME_DIR", folder);
@@ -163,6 +160,29 @@ if (reason !== undefined) {
           expect((await read(id, outs)).props).toMatchObject({ state: "running", rootEvidence: "proved" });
         });
         expect(await server.run(offs)).toBe(`${before}off\n`);
+      });
+
+      it("its root's handle outlives a restart, and is stale when the server exports another folder instead", async () => {
+        const { nfsPort, mountPort } = server;
+        const place = { server: "127.0.0.1", port: nfsPort };
+        const probed = await probeNfs({ ...place, mountPort, path: EXPORT_PATH });
+        if (probed.kind !== "ok") throw new Error(probed.kind);
+        const state = async () => (await getAttributes(place, probed.rootFileHandle)).kind;
+        expect(await state()).toBe("ok");
+        await server.run("rpc.nfsd 0");
+        expect(await state()).toBe("unreachable");
+        await server.run("start");
+        expect(await state()).toBe("ok");
+        // A client to whom nothing is exported is turned away before its handle is looked at.
+        await server.run("exportfs -ua");
+        expect(await getAttributes(place, probed.rootFileHandle)).toMatchObject({
+          kind: "unreachable",
+          finding: { kind: "rpc-denied" },
+        });
+        await server.run(`exportfs -i -o ro,no_subtree_check,insecure 10.0.2.0/24:${EXPORT_PATH}/var`);
+        expect(await state()).toBe("stale");
+        await server.run("exportfs -r");
+        expect(await state()).toBe("ok");
       });
 
       it("for ports below 1024 alone: the preview names what to write into /etc/exports", async () => {

@@ -115,6 +115,8 @@ class Machine implements KernelNfsd {
     child.stdout
       .setEncoding("latin1")
       .on("data", (text: string) => (this.#said += text.replaceAll("\r", "")));
+    // That it takes no more commands shows as its end.
+    child.stdin.on("error", () => undefined);
     child.stderr.on("data", (text: Buffer) => void appendFile(this.#console, text));
     await this.#until(isUp, READY_SECONDS, "does not answer");
   }
