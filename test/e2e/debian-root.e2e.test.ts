@@ -6,6 +6,7 @@ import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { whyNoBed } from "../lab/bed.js";
 import { Stack, whyNoEngine } from "../lab/engine.js";
+import { freePort } from "../lab/nfs.js";
 import { isOnPath, whyNoAgentFs } from "../lab/programs.js";
 import { mustRun, type RunResult, runProcess } from "../lab/run-process.js";
 
@@ -13,7 +14,7 @@ const REPOSITORY = resolve(__dirname, "../..");
 const EXAMPLE = join(REPOSITORY, "examples/debian-root");
 const MICROVM = join(REPOSITORY, "dist/provider/cli/microvm.js");
 
-/** `1`: a root is made, from this host's apt sources; or a folder in which make-root has made one. */
+/** `1`: a root is made, from this host's apt sources; or a folder in which make-root has made one, with an SSH_KEY. */
 const asked = process.env["MICROVM_DEBIAN_ROOT"] ?? "";
 
 /** What the guest installs over the network: small, in each of Debian's and Ubuntu's releases, and in need of the C library alone. */
@@ -23,6 +24,7 @@ function whyNot(): string | undefined {
   if (asked === "") return "takes minutes: npm run test:debian";
   if (!process.env["MICROVM_LAB_NFS_KERNEL"]) return "MICROVM_LAB_NFS_KERNEL is not set";
   if (!isOnPath("mmdebstrap")) return "mmdebstrap is not installed";
+  if (!isOnPath("ssh")) return "ssh is not installed";
   return whyNoBed() ?? whyNoEngine();
 }
 
@@ -46,7 +48,7 @@ say "done with $(dpkg-query --show lab)"
 `;
 
 const WRITES_UNIT = `[Unit]
-After=name-servers.service
+After=at-boot.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
@@ -150,8 +152,14 @@ describe.skipIf(reason !== undefined)(
     beforeAll(async () => {
       folder = await mkdtemp(join(tmpdir(), "lab-debian-"));
       base = join(folder, "debian");
-      if (asked === "1") await mustRun(join(EXAMPLE, "make-root"), [base]);
-      else await mustRun("cp", ["--archive", asked, base]);
+      await mustRun("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", join(folder, "key")]);
+      const SSH_KEY = join(folder, "key.pub");
+      if (asked === "1") {
+        await mustRun(join(EXAMPLE, "make-root"), [base], { env: { ...process.env, SSH_KEY } });
+      } else {
+        await mustRun("cp", ["--archive", asked, base]);
+        await mustRun("cp", [SSH_KEY, join(base, "root/.ssh/authorized_keys")]);
+      }
       fetched = await fetchPackage(folder);
       if ("program" in fetched) await writeFile(join(base, "root/online"), "");
       names = await resolved(await sourcesOfThisHost());
@@ -184,15 +192,17 @@ describe.skipIf(reason !== undefined)(
       let outputs: Readonly<Record<string, unknown>>;
       let log: string;
       let tree: string;
+      let login: RunResult;
       let read: (path: string) => Promise<Buffer>;
 
       // One boot for all of them: up, until the guest has done what it does, off by its power button, down.
       beforeAll(async () => {
         if (why !== undefined) return;
+        const sshPort = String(await freePort());
         stack = await Stack.create({
           from: EXAMPLE,
           program: {},
-          config: { base, server, "microvm:kernel": process.env["MICROVM_LAB_NFS_KERNEL"] ?? "" },
+          config: { base, server, sshPort, "microvm:kernel": process.env["MICROVM_LAB_NFS_KERNEL"] ?? "" },
         });
         await stack.mustRun("up", "--yes", "--skip-preview");
         const path = String((await stack.outputs())["consoleLog"]);
@@ -200,6 +210,17 @@ describe.skipIf(reason !== undefined)(
           timeout: 900_000,
           interval: 1000,
         });
+        // Nobody knows the guest's key yet.
+        const options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"];
+        const words = [
+          "-F",
+          "none",
+          "-i",
+          join(folder, "key"),
+          ...options.flatMap((option) => ["-o", option]),
+        ];
+        const ssh = ["-p", sshPort, "root@127.0.0.1", "cat /proc/sys/kernel/hostname; stat --format %a /tmp"];
+        login = await runProcess("ssh", [...words, ...ssh], { timeoutSeconds: 120 });
         await stack.setConfig("powerState", "stopped");
         await stack.mustRun("up", "--yes", "--skip-preview");
         log = await readFile(path, "utf8");
@@ -227,6 +248,10 @@ describe.skipIf(reason !== undefined)(
           expect(await sourcesOfThisHost()).toEqual(expect.arrayContaining(sources));
         },
       );
+
+      test(titled("lets its user in by SSH, and everybody write in /tmp"), () => {
+        expect(login.stdout, login.output).toBe(`${String(outputs["vmName"])}\n1777\n`);
+      });
 
       test(titled("installs a package from a file, with its script"), async () => {
         expect(log).not.toContain("lab: failed: ");
@@ -268,7 +293,7 @@ describe.skipIf(reason !== undefined)(
           expect(of("/var/lib/lab")).toMatchObject({ ...file, sizeBytes: 11 });
           expect(of("/var/last-words")).toMatchObject({ ...file, sizeBytes: 15 });
           expect(of("/var/lib/dpkg/status")).toMatchObject({ change: "modified" });
-          expect(tree).toMatch(/^├── M? ?usr\/ /m);
+          expect(tree).toMatch(/^[├└]── (M )?usr\//m);
           expect(tree).toMatch(/A lab\/ \(\S+\)\n.*A hello \(0?644, 6 bytes\)/);
           expect(tree).toMatch(/ M status \(/);
           await expect(stat(join(base, "usr/share/lab/hello"))).rejects.toThrow("ENOENT");
