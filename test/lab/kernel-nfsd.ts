@@ -49,6 +49,8 @@ export interface KernelNfsd {
 
 const NFS_PORT = 2049;
 const MOUNT_PORT = 20_048;
+/** The first word of its shell. */
+const SERVES = "serves\n";
 const READY_SECONDS = 90;
 const COMMAND_SECONDS = 30;
 
@@ -118,6 +120,8 @@ class Machine implements KernelNfsd {
     // That it takes no more commands shows as its end.
     child.stdin.on("error", () => undefined);
     child.stderr.on("data", (text: Buffer) => void appendFile(this.#console, text));
+    // Both, since another server may be answering on these ports.
+    const isUp = async (): Promise<boolean> => this.#said === SERVES && (await answer());
     await this.#until(isUp, READY_SECONDS, "does not answer");
   }
 
@@ -191,7 +195,7 @@ class Machine implements KernelNfsd {
   }
 }
 
-async function isUp(): Promise<boolean> {
+async function answer(): Promise<boolean> {
   return (await answers("127.0.0.1", NFS_PORT, 100003)) && (await answers("127.0.0.1", MOUNT_PORT, 100005));
 }
 
@@ -256,6 +260,7 @@ start
 set +e
 {
   stty raw -echo
+  printf '${SERVES.trimEnd()}\\n'
   while read -r line; do
     eval "$line" 2>&1
     printf '\\nexit %s\\n' $?
