@@ -10,7 +10,7 @@
 import { join } from "node:path";
 
 import { atBorder } from "./border.js";
-import { type CheckResult, knownInputs } from "./check-result.js";
+import type { CheckResult } from "./check-result.js";
 import { watchEngine, whileEngineLives } from "./engine.js";
 import {
   agentFsProgram,
@@ -21,35 +21,29 @@ import {
   removeDatabase,
 } from "./exports/agentfs.js";
 import {
-  agentFsRows,
-  bindAddress,
-  placeFailures,
-  serverOf,
-  servingPlace,
-  validated,
-} from "./exports/inputs.js";
-import { createExport, observeExport, ownExport, removeExport } from "./exports/life.js";
-import { portFailures, portOf } from "./exports/ports.js";
-import {
   assertFolder,
-  assertHere,
+  checkedExport,
   differing,
-  exportFailure,
-  exportOutputs,
-  exportReference,
   failureOf,
-  newRecord,
-  observedInput,
-  observedOf,
   ownerOfExport,
+  servedInputs,
+} from "./exports/check.js";
+import { agentFsRows, placeFailures } from "./exports/inputs.js";
+import { observeExport } from "./exports/life.js";
+import { portOf } from "./exports/ports.js";
+import type { AgentFsServing } from "./exports/record.js";
+import {
+  createResource,
+  differenceOf,
+  exportOutputs,
   presentExport,
   readResource,
+  removeResource,
 } from "./exports/resource.js";
-import { openStateDirectory } from "./host/state-directory.js";
 import { MicroVmError } from "./errors.js";
-import { printNotice } from "./notice.js";
 import { stateDirectoryOf } from "./observed.js";
 import type { Values } from "./plan/fields.js";
+import { validateRows } from "./spec/rows.js";
 import { type Failure, holdsUnknown, UNKNOWN } from "./spec/validate.js";
 
 /** What makes another server: a change of any replaces the resource, and so its VMs. */
@@ -68,62 +62,31 @@ const identity = [
 export const check = atBorder(async (olds: Values, news: Values): Promise<CheckResult> => {
   watchEngine();
   const owner = ownerOfExport(olds, news);
-  const { values, failures: wrong } = validated(agentFsRows, news);
-  const failures: Failure[] = [...wrong, ...placeFailures(values), ...ruleFailures(values, news)];
-  const stateDirectory = stateDirectoryOf(olds);
-  const port = values["port"] ?? portOf(owner.urn, stateDirectory);
-  const { agentId: _, port: __, ...kept } = values;
-  const inputs: Record<string, unknown> = {
-    ...kept,
-    databasePath: await databaseOf(values, owner.program),
-    bind: values["bind"] ?? "127.0.0.1",
-    nfsServer: serverOf(bindAddress(values)),
-    nfsPort: port,
-    nfsPath: "/",
-    nfsMountPort: port,
-    owner,
-    stateDirectory,
-    observed: await observedInput(olds, owner),
-  };
-  const isNew = Object.keys(olds).length === 0 || differing(identity, olds, inputs).length > 0;
-  if (failures.length === 0 && isNew) failures.push(...(await hostFailures(inputs)));
-  if (failures.length === 0) {
-    failures.push(...(await portFailures(servingPlace(inputs), { owner, stateDirectory, isNew })));
-  }
-  return {
-    inputs: failures.length === 0 ? inputs : knownInputs(inputs),
-    failures: failures.map(exportFailure),
-  };
+  const { values, failures } = validateRows(agentFsRows, news);
+  const { agentId: _, ...kept } = values;
+  const port = values["port"] ?? portOf(owner.urn, stateDirectoryOf(olds));
+  const databasePath = await databaseOf(values, owner.program);
+  const served = { nfsPort: port, nfsMountPort: port, nfsPath: "/" };
+  const inputs = await servedInputs(olds, owner, { ...kept, databasePath }, served);
+  return await checkedExport(olds, owner, inputs, {
+    failures: [...failures, ...placeFailures(values), ...ruleFailures(values, news)],
+    identity,
+    hostFailures: async () => await hostFailures(inputs),
+  });
 });
 
 /** Another server is another root for the VMs on it: everything but `deleteDatabase` and the program replaces. */
 export const diff = atBorder(async (id: string, olds: Values, news: Values) => {
-  const observed = await observedOf(id, olds);
-  const isLost = observed === "stopped" || observed === "damaged" || observed === "gone";
-  const replaces = [...differing(identity, olds, news), ...(isLost ? ["observed"] : [])];
+  const { replaces } = await differenceOf(id, olds, news, { identity, lost: ["stopped", "damaged", "gone"] });
   const settings = differing(["deleteDatabase", "binary"], olds, news);
   return { changes: replaces.length + settings.length > 0, replaces, deleteBeforeReplace: true };
 });
 
 /** Makes the database where there is none, and serves it. */
-export const create = atBorder(async (inputs: Values): Promise<{ id: string; outs: Values }> => {
-  const owner = ownerOfExport({}, inputs);
-  const { path: stateDirectory } = await openStateDirectory(stateDirectoryOf(inputs));
-  const { binary, databasePath, baseDirectory } = inputs as Readonly<Record<string, string | undefined>>;
-  const record = newRecord(inputs, owner, {
-    type: "agentfs",
-    databasePath: String(databasePath),
-    ...(baseDirectory === undefined ? {} : { baseDirectory }),
-    program: agentFsProgram(binary),
-  });
-  const ready = await whileEngineLives((signal) =>
-    createExport(record, { stateDirectory, signal, notice: printNotice, key: keyOf(inputs) }),
-  );
-  return {
-    id: `${ready.name}/${ready.instance}`,
-    outs: await exportOutputs(inputs, stateDirectory, ready, "running"),
-  };
-});
+export const create = atBorder(
+  async (inputs: Values): Promise<{ id: string; outs: Values }> =>
+    await createResource(inputs, servingOf(inputs), keyOf(inputs)),
+);
 
 /** What is there now. One that is gone leaves the state; another host's is an error, never "gone". */
 export const read = atBorder(readResource);
@@ -135,16 +98,24 @@ export const update = atBorder(async (id: string, olds: Values, news: Values): P
 });
 
 /** Ends the server. The database stays, unless `deleteDatabase` is true. Deleting what is gone succeeds. */
-const remove = atBorder(async (id: string, outputs: Values): Promise<void> => {
-  await assertHere(id, outputs);
-  const { stateDirectory, name, instance } = exportReference(id, outputs);
-  const record = await ownExport(stateDirectory, name, instance);
-  await whileEngineLives(async () => {
-    if (record !== undefined) await removeExport(stateDirectory, record);
-    if (outputs["deleteDatabase"] === true) await removeDatabase(String(outputs["databasePath"]));
-  });
-});
+const remove = atBorder(
+  async (id: string, outputs: Values): Promise<void> =>
+    await whileEngineLives(async () => {
+      await removeResource(id, outputs);
+      if (outputs["deleteDatabase"] === true) await removeDatabase(String(outputs["databasePath"]));
+    }),
+);
 export { remove as delete };
+
+function servingOf(inputs: Values): AgentFsServing {
+  const { binary, databasePath, baseDirectory } = inputs as Readonly<Record<string, string | undefined>>;
+  return {
+    type: "agentfs",
+    databasePath: String(databasePath),
+    ...(baseDirectory === undefined ? {} : { baseDirectory }),
+    program: agentFsProgram(binary),
+  };
+}
 
 function keyOf({ key, cipher }: Values): DatabaseKey | undefined {
   return typeof key === "string" ? { key, cipher: String(cipher) } : undefined;
@@ -176,20 +147,19 @@ function isGiven(value: unknown): boolean {
   return value !== undefined && value !== null;
 }
 
-function textOr(value: unknown): string | undefined {
-  return typeof value === "string" ? value : undefined;
-}
-
 /** What this host says of an export that is to be started. */
 async function hostFailures(inputs: Values): Promise<Failure[]> {
   const { binary, key, databasePath, baseDirectory } = inputs;
   if (holdsUnknown(binary)) return [];
-  const missing = await failureOf(async () => agentFsProgram(textOr(binary)), "binary");
+  const named = typeof binary === "string" ? binary : undefined;
+  const missing = await failureOf(async () => agentFsProgram(named), "binary");
   if (missing.length > 0) return missing;
-  const program = agentFsProgram(textOr(binary));
-  if (key !== undefined && !(await canServeEncrypted(program))) {
-    const text = `expected none, since ${program} cannot serve an encrypted database over NFS (AgentFS 0.6.4 cannot). Leave key and cipher out, or use a release that can`;
-    return [{ input: "key", code: "not-supported", text }];
+  if (key !== undefined) {
+    const program = agentFsProgram(named);
+    if (!(await canServeEncrypted(program))) {
+      const text = `expected none, since ${program} cannot serve an encrypted database over NFS (AgentFS 0.6.4 cannot). Leave key and cipher out, or use a release that can`;
+      return [{ input: "key", code: "not-supported", text }];
+    }
   }
   if (holdsUnknown([databasePath, baseDirectory])) return [];
   return await failureOf(async () => {

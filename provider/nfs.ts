@@ -7,41 +7,34 @@
  */
 
 import { atBorder } from "./border.js";
-import { type CheckResult, knownInputs } from "./check-result.js";
+import type { CheckResult } from "./check-result.js";
 import { watchEngine, whileEngineLives } from "./engine.js";
 import { shown } from "./errors.js";
-import { assertGanesha } from "./exports/ganesha.js";
-import {
-  bindAddress,
-  defaultClients,
-  nfsExportRows,
-  placeFailures,
-  serverOf,
-  servingPlace,
-  validated,
-} from "./exports/inputs.js";
-import { createExport, observeExport, ownExport, removeExport, restartExport } from "./exports/life.js";
-import { portFailures, portOf } from "./exports/ports.js";
-import type { GaneshaServing } from "./exports/record.js";
 import {
   assertFolder,
-  assertHere,
-  differing,
-  exportFailure,
-  exportOutputs,
-  exportReference,
+  checkedExport,
   failureOf,
-  newRecord,
-  observedInput,
-  observedOf,
   ownerOfExport,
+  type Served,
+  servedInputs,
+} from "./exports/check.js";
+import { assertGanesha } from "./exports/ganesha.js";
+import { defaultClients, nfsExportRows, placeFailures } from "./exports/inputs.js";
+import { observeExport, restartExport } from "./exports/life.js";
+import { portOf } from "./exports/ports.js";
+import type { GaneshaServing } from "./exports/record.js";
+import {
+  createResource,
+  differenceOf,
+  exportOutputs,
   presentExport,
   readResource,
+  removeResource,
 } from "./exports/resource.js";
-import { openStateDirectory } from "./host/state-directory.js";
 import { printNotice } from "./notice.js";
 import { stateDirectoryOf } from "./observed.js";
 import type { Values } from "./plan/fields.js";
+import { validateRows } from "./spec/rows.js";
 import { type Failure, UNKNOWN } from "./spec/validate.js";
 
 /** What makes another export: a change of any replaces the resource, and so its VMs. */
@@ -61,69 +54,37 @@ const identity = [
 export const check = atBorder(async (olds: Values, news: Values): Promise<CheckResult> => {
   watchEngine();
   const owner = ownerOfExport(olds, news);
-  const { values, failures: wrong } = validated(nfsExportRows, news);
-  const failures: Failure[] = [...wrong, ...placeFailures(values)];
-  if (news["directory"] === undefined || news["directory"] === null) {
-    failures.push({ input: "directory", text: "expected an absolute path, got nothing" });
-  }
-  const stateDirectory = stateDirectoryOf(olds);
-  const nfsPort = values["port"] ?? portOf(owner.urn, stateDirectory);
-  const mountPort = values["mountPort"] ?? (typeof nfsPort === "number" ? nfsPort + 1 : UNKNOWN);
-  if (mountPort === nfsPort && nfsPort !== UNKNOWN) {
-    const text = `expected another port than that of the NFS service, got ${shown(mountPort)}: nfs-ganesha serves each on one of its own`;
-    failures.push({ input: "mountPort", text });
-  }
-  const { port: _, mountPort: __, ...kept } = values;
-  const inputs: Record<string, unknown> = {
+  const { values, failures } = validateRows(nfsExportRows, news);
+  const { mountPort, ...kept } = values;
+  const nfsPort = values["port"] ?? portOf(owner.urn, stateDirectoryOf(olds));
+  const nfsMountPort = mountPort ?? (typeof nfsPort === "number" ? nfsPort + 1 : UNKNOWN);
+  const settings = {
     ...kept,
-    bind: values["bind"] ?? "127.0.0.1",
     readOnly: values["readOnly"] ?? false,
     squash: values["squash"] ?? "none",
     allowedClients: values["allowedClients"] ?? defaultClients(values["bind"], values["network"]),
-    nfsServer: serverOf(bindAddress(values)),
-    nfsPort,
-    nfsPath: values["directory"],
-    nfsMountPort: mountPort,
-    owner,
-    stateDirectory,
-    observed: await observedInput(olds, owner),
   };
-  const isNew = Object.keys(olds).length === 0 || differing(identity, olds, inputs).length > 0;
-  if (failures.length === 0 && isNew) failures.push(...(await hostFailures(inputs)));
-  if (failures.length === 0) {
-    failures.push(...(await portFailures(servingPlace(inputs), { owner, stateDirectory, isNew })));
-  }
-  return {
-    inputs: failures.length === 0 ? inputs : knownInputs(inputs),
-    failures: failures.map(exportFailure),
-  };
+  const served = { nfsPort, nfsMountPort, nfsPath: values["directory"] };
+  const inputs = await servedInputs(olds, owner, settings, served);
+  return await checkedExport(olds, owner, inputs, {
+    failures: [...failures, ...placeFailures(values), ...ruleFailures(news, served)],
+    identity,
+    hostFailures: async () => await hostFailures(inputs),
+  });
 });
 
 /** A server that has ended is started again; another export is a replace. */
 export const diff = atBorder(async (id: string, olds: Values, news: Values) => {
-  const observed = await observedOf(id, olds);
-  const isLost = observed === "damaged" || observed === "gone";
-  const replaces = [...differing(identity, olds, news), ...(isLost ? ["observed"] : [])];
-  return {
-    changes: replaces.length > 0 || observed === "stopped",
-    replaces,
-    deleteBeforeReplace: true,
-  };
+  const { observed, replaces } = await differenceOf(id, olds, news, { identity, lost: ["damaged", "gone"] });
+  const changes = replaces.length > 0 || observed === "stopped";
+  return { changes, replaces, deleteBeforeReplace: true };
 });
 
 /** Serves the directory. */
-export const create = atBorder(async (inputs: Values): Promise<{ id: string; outs: Values }> => {
-  const owner = ownerOfExport({}, inputs);
-  const { path: stateDirectory } = await openStateDirectory(stateDirectoryOf(inputs));
-  const record = newRecord(inputs, owner, servingOf(inputs));
-  const ready = await whileEngineLives((signal) =>
-    createExport(record, { stateDirectory, signal, notice: printNotice }),
-  );
-  return {
-    id: `${ready.name}/${ready.instance}`,
-    outs: await exportOutputs(inputs, stateDirectory, ready, "running"),
-  };
-});
+export const create = atBorder(
+  async (inputs: Values): Promise<{ id: string; outs: Values }> =>
+    await createResource(inputs, servingOf(inputs)),
+);
 
 /** What is there now. One that is gone leaves the state; another host's is an error, never "gone". */
 export const read = atBorder(readResource);
@@ -141,14 +102,23 @@ export const update = atBorder(async (id: string, olds: Values, news: Values): P
 });
 
 /** Ends the server; the directory stays. Deleting what is gone succeeds. */
-const remove = atBorder(async (id: string, outputs: Values): Promise<void> => {
-  await assertHere(id, outputs);
-  const { stateDirectory, name, instance } = exportReference(id, outputs);
-  const record = await ownExport(stateDirectory, name, instance);
-  if (record === undefined) return;
-  await whileEngineLives(async () => await removeExport(stateDirectory, record));
-});
+const remove = atBorder(
+  async (id: string, outputs: Values): Promise<void> =>
+    await whileEngineLives(async () => await removeResource(id, outputs)),
+);
 export { remove as delete };
+
+function ruleFailures({ directory }: Values, { nfsPort, nfsMountPort }: Served): Failure[] {
+  const failures: Failure[] = [];
+  if (directory === undefined || directory === null) {
+    failures.push({ input: "directory", text: "expected an absolute path, got nothing" });
+  }
+  if (nfsMountPort === nfsPort && nfsPort !== UNKNOWN) {
+    const text = `expected another port than that of the NFS service, got ${shown(nfsMountPort)}: nfs-ganesha serves each on one of its own`;
+    failures.push({ input: "mountPort", text });
+  }
+  return failures;
+}
 
 function servingOf({ directory, readOnly, squash, allowedClients }: Values): GaneshaServing {
   return {

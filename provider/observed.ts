@@ -59,6 +59,44 @@ export async function isElsewhere(reference: VmReference, notice: Notice): Promi
 }
 
 /**
+ * Makes sure that what a resource keeps in a state directory is kept on this host.
+ *
+ * @param what In words: `the snapshot web-0123456789abcdef`.
+ * @param kind Whose URN the message means: `snapshot`.
+ * @returns The host id of the state directory; undefined without one, of a resource that was never on a host.
+ * @throws MicroVmError `other-host` when it is not the recorded one.
+ */
+export async function assertHere(what: string, kind: string, outputs: Values): Promise<string | undefined> {
+  const { hostId } = outputs;
+  const stateDirectory = stateDirectoryOf(outputs);
+  const found = await readHostId(stateDirectory);
+  if (typeof hostId !== "string" || hostId === found) return found;
+  throw new MicroVmError(
+    "other-host",
+    `${what} is kept in ${stateDirectory} of host ${hostId}, and that folder is not here. Run on that host; if it is gone for good, run pulumi state delete with the ${kind}'s URN`,
+  );
+}
+
+/**
+ * What is there, by a look that may fail: nothing can be said then, and the notice says why.
+ *
+ * @param vm Whom the notice names.
+ */
+export async function seenOrUnknown<State>(
+  vm: string,
+  notice: Notice,
+  look: () => Promise<State>,
+): Promise<State | "unknown"> {
+  try {
+    return await look();
+  } catch (error) {
+    if (!(error instanceof MicroVmError)) throw error;
+    notice(noticeText("not-observed", { vm, finding: messageOf(error) }));
+    return "unknown";
+  }
+}
+
+/**
  * A resource's outputs: its checked inputs, and what is there now. Left out, so that state stays small, is what diff takes
  * for granted: a value that is its default, and the owner.
  */
@@ -112,14 +150,10 @@ async function observeServerVm(
   const [before, now] = [olds["backend"], news["backend"]] as [ArrakisBackend, ArrakisBackend | undefined];
   const backend = now?.url === before.url && !holdsUnknown(now) ? now : before;
   const vm = String(olds["vmName"]);
-  try {
+  return await seenOrUnknown(vm, notice, async () => {
     const { observeOnServer } = await import("./preflight/server.js");
     return await observeOnServer(backend, vm);
-  } catch (error) {
-    if (!(error instanceof MicroVmError)) throw error;
-    notice(noticeText("not-observed", { vm, finding: messageOf(error) }));
-    return "unknown";
-  }
+  });
 }
 
 /**
@@ -135,7 +169,7 @@ async function observe(
 ): Promise<CheckedState> {
   const vmName = String(olds["vmName"]);
   const stateDirectory = stateDirectoryOf(olds);
-  try {
+  return await seenOrUnknown(vmName, notice, async (): Promise<CheckedState> => {
     if (await isForgotten(stateDirectory, vmName)) return "gone";
     const hostId = await readHostId(stateDirectory);
     if (hostId === undefined) {
@@ -153,9 +187,5 @@ async function observe(
     }
     const isUp = vm.state === "running" || vm.state === "paused";
     return isUp && vm.rootEvidence === "none" ? "unproved" : vm.state;
-  } catch (error) {
-    if (!(error instanceof MicroVmError)) throw error;
-    notice(noticeText("not-observed", { vm: vmName, finding: messageOf(error) }));
-    return "unknown";
-  }
+  });
 }

@@ -11,7 +11,7 @@ import type { ArrakisBackend, LocalBackend, VmReference } from "./backends/backe
 import { atBorder } from "./border.js";
 import type { CheckFailure, CheckResult } from "./check-result.js";
 import { watchEngine, whileEngineLives } from "./engine.js";
-import { MicroVmError, messageOf, withCode } from "./errors.js";
+import { MicroVmError, withCode } from "./errors.js";
 import { confirmSnapshot } from "./host/confirm-snapshot.js";
 import { readRecord } from "./host/record.js";
 import {
@@ -24,7 +24,7 @@ import {
 import { readHostId } from "./host/state-directory.js";
 import { printNotice, printOnce } from "./notice.js";
 import { noticeText } from "./notices.js";
-import { referenceOf, stateDirectoryOf } from "./observed.js";
+import { assertHere, referenceOf, seenOrUnknown, stateDirectoryOf } from "./observed.js";
 import type { Values } from "./plan/fields.js";
 import { contextOf } from "./spec/context.js";
 import { type CheckedSnapshot, isSnapshotChange, snapshotInputs } from "./spec/snapshot-inputs.js";
@@ -103,7 +103,7 @@ export const read = atBorder(
   async (id: string, outputs: Values): Promise<{ id?: string; props?: Values }> => {
     if (isOnServer(outputs)) return { id, props: outputs };
     const stateDirectory = stateDirectoryOf(outputs);
-    const hostId = await assertHere(id, outputs);
+    const hostId = await assertSnapshotHere(id, outputs);
     const observed = await observeSnapshot(stateDirectory, id);
     if (observed === "gone") return {};
     await confirmSnapshot(stateDirectory, id);
@@ -121,7 +121,7 @@ const remove = atBorder(async (id: string, outputs: Values): Promise<void> => {
     printNotice(noticeText("snapshot-on-server", { snapshot: id, url }));
     return;
   }
-  await assertHere(id, outputs);
+  await assertSnapshotHere(id, outputs);
   await whileEngineLives(async () => await removeSnapshot(stateDirectoryOf(outputs), id));
 });
 export { remove as delete };
@@ -154,27 +154,12 @@ async function vmBackendOf(reference: VmReference): Promise<LocalBackend | undef
 /** What is there now. A state directory that is not to be seen from here says nothing, and the notice says so. */
 async function observedOf(id: string, outputs: Values): Promise<SnapshotState | "unknown"> {
   if (isOnServer(outputs)) return "unknown"; // its API cannot be asked
-  try {
-    await assertHere(id, outputs);
+  return await seenOrUnknown(id, printOnce, async () => {
+    await assertSnapshotHere(id, outputs);
     return await observeSnapshot(stateDirectoryOf(outputs), id);
-  } catch (error) {
-    if (!(error instanceof MicroVmError)) throw error;
-    printOnce(noticeText("not-observed", { vm: id, finding: messageOf(error) }));
-    return "unknown";
-  }
+  });
 }
 
-/**
- * The host id of the snapshot's state directory.
- * @throws MicroVmError `other-host` when that is not this host's.
- */
-async function assertHere(id: string, outputs: Values): Promise<string | undefined> {
-  const { hostId } = outputs;
-  const stateDirectory = stateDirectoryOf(outputs);
-  const found = await readHostId(stateDirectory);
-  if (typeof hostId !== "string" || hostId === found) return found;
-  throw new MicroVmError(
-    "other-host",
-    `the snapshot ${id} is kept in ${stateDirectory} of host ${hostId}, and that folder is not here. Run on that host; if it is gone for good, run pulumi state delete with the snapshot's URN`,
-  );
+async function assertSnapshotHere(id: string, outputs: Values): Promise<string | undefined> {
+  return await assertHere(`the snapshot ${id}`, "snapshot", outputs);
 }

@@ -8,16 +8,11 @@ import { hostPlaceOf, subnetOf, tapNetwork, tapNetworkOf } from "../boot/tap-lin
 import { shown } from "../errors.js";
 import { generatedName } from "../spec/identity.js";
 import { interfaceName, schemas } from "../spec/schema.js";
-import { type Failure, holdsUnknown, UNKNOWN } from "../spec/validate.js";
+import type { Row } from "../spec/rows.js";
+import { type Failure, UNKNOWN } from "../spec/validate.js";
 import type { HeldBridge, ServingPlace } from "./record.js";
 
 type Values = Readonly<Record<string, unknown>>;
-
-interface Row {
-  readonly schema: z.ZodType;
-  /** Completes "expected …, got …". */
-  readonly expected: string;
-}
 
 const port: Row = { schema: z.int().min(1).max(65_535), expected: "an integer from 1 to 65535" };
 const path: Row = {
@@ -54,10 +49,15 @@ export const agentFsRows = {
   agentId: {
     schema: z.string().regex(/^[A-Za-z0-9_-]{1,128}$/),
     expected: "letters, digits, hyphens and underscores, at most 128",
+    shownName: "id",
   },
   databasePath: path,
   baseDirectory: path,
-  key: { schema: z.string().regex(/^(?:[0-9a-fA-F]{2}){16,64}$/), expected: "a key in hex digits" },
+  key: {
+    schema: z.string().regex(/^(?:[0-9a-fA-F]{2}){16,64}$/),
+    expected: "a key in hex digits",
+    mayBeSecret: true,
+  },
   cipher: {
     schema: z.enum([
       "aegis128l",
@@ -101,57 +101,9 @@ function isClient(text: string): boolean {
   return bits === undefined || (/^\d{1,2}$/.test(bits) && Number(bits) <= 32);
 }
 
-/** Inputs after each was looked at by itself. */
-export interface Validated {
-  /** What is given and right; what is not known yet as {@link UNKNOWN}. */
-  readonly values: Values;
-  readonly failures: readonly Failure[];
-}
-
-/** Holds each input against its row. */
-export function validated(rows: Readonly<Record<string, Row>>, news: Values): Validated {
-  const values: Record<string, unknown> = {};
-  const failures: Failure[] = [];
-  const given = news["secretInputs"];
-  const secrets = new Set(Array.isArray(given) ? given : []);
-  for (const [input, { schema, expected }] of Object.entries(rows)) {
-    const value = news[input];
-    if (value === undefined || value === null) continue;
-    const shownName = input === "agentId" ? "id" : input;
-    if (secrets.has(input) && input !== "key") {
-      failures.push({
-        input: shownName,
-        text: "a secret cannot be used here: Pulumi's state shows it in clear",
-      });
-    } else if (holdsUnknown(value)) {
-      values[input] = UNKNOWN;
-    } else {
-      const parsed = schema.safeParse(value);
-      if (parsed.success) values[input] = parsed.data;
-      else {
-        const found = input === "key" ? "something else" : shown(value);
-        failures.push({ input: shownName, text: `expected ${expected}, got ${found}` });
-      }
-    }
-  }
-  return { values, failures };
-}
-
 /** Name of an export: the resource's name and 8 hex digits of its URN, the same in every preview. */
 export function exportName(urn: string): string {
   return generatedName(urn);
-}
-
-/** Where an export is served. */
-export interface Place {
-  /** As checked inputs, outputs and a MicroVm have it. */
-  readonly root: {
-    readonly nfsServer: unknown;
-    readonly nfsPort: unknown;
-    readonly nfsPath: unknown;
-    readonly nfsMountPort: unknown;
-  };
-  readonly failures: readonly Failure[];
 }
 
 /** The address that an export is bound to: loopback, one of this host, or that of the bridge. */

@@ -9,6 +9,7 @@ import type { BackendOptions } from "../backends/backend.js";
 import { defaults } from "../spec/defaults.js";
 import type { DerivedInputs } from "../spec/checked.js";
 import type { InputName } from "../spec/schema.js";
+import { isEqual } from "./equal.js";
 
 /**
  * What a change does. `replace`: the VM goes and a new one comes. `update`: the VM is changed in place.
@@ -280,18 +281,13 @@ export const derivedFields: Readonly<Record<keyof DerivedInputs, Field>> = {
 export function isSame(name: FieldName, field: Field, olds: Values, news: Values): boolean {
   // Of a VM on a server, what is absent the server decides, before and after.
   const [before, after] = [olds[name] ?? field.absent, news[name] ?? field.absent];
-  return isDeepStrictEqual(plain(before), plain(after)) || (field.same?.(olds, news) ?? false);
+  return isEqual(before, after) || (field.same?.(olds, news) ?? false);
 }
 
 /** Whether a value is what an absent one counts as. */
 export function isDefault(name: string, value: unknown): boolean {
   const absent = Object.hasOwn(fields, name) ? fields[name as InputName].absent : undefined;
-  return absent !== undefined && isDeepStrictEqual(plain(value), plain(absent));
-}
-
-/** Without the prototypes and absent properties that a value has picked up on its way through the engine. */
-function plain(value: unknown): unknown {
-  return value === undefined || value === null ? undefined : JSON.parse(JSON.stringify(value));
+  return absent !== undefined && isEqual(value, absent);
 }
 
 function isSameServer(olds: Values, news: Values): boolean {

@@ -2,10 +2,10 @@
 
 import { z } from "zod";
 import type { ArrakisBackend } from "../backends/backend.js";
-import { shown } from "../errors.js";
 import { isVmName } from "../host/paths.js";
 import { isOnServer } from "./server-inputs.js";
-import { holdsUnknown, UNKNOWN, type Failure, valueAt } from "./validate.js";
+import { type Row, validateRows } from "./rows.js";
+import { UNKNOWN, type Failure, valueAt } from "./validate.js";
 
 type Values = Readonly<Record<string, unknown>>;
 
@@ -24,20 +24,18 @@ const vmId = z
   .string()
   .refine((text) => isVmName(text.split("/")[0] ?? "") && /^[^/]+\/[0-9a-f]{16}$/.test(text));
 
-const schemas = {
+const rows = {
   vmId: { schema: vmId, expected: "the id of a MicroVm, <vmName>/<16 hex digits>", required: true },
   stateDirectory: {
     schema: z.string().startsWith("/"),
     expected: "the absolute path of the VM's state directory",
-    required: true,
   },
   backend: {
     schema: z.looseObject({ type: z.literal("arrakis"), url: z.string() }),
     expected: "the back end of a VM on a server",
-    required: false,
   },
-  trigger: { schema: z.string().max(1024), expected: "a text of at most 1024 characters", required: false },
-} as const;
+  trigger: { schema: z.string().max(1024), expected: "a text of at most 1024 characters" },
+} as const satisfies Record<string, Row>;
 
 /**
  * Checks the inputs. A snapshot that exists stays the one of its VM, whatever the program names by now, unless it is taken anew.
@@ -48,28 +46,13 @@ export function snapshotInputs(
   olds: Values,
   news: Values,
 ): { readonly inputs: Record<string, unknown>; readonly failures: readonly Failure[] } {
-  const failures: Failure[] = [];
-  const inputs: Record<string, unknown> = { owner: news["owner"] };
-  const secret = news["secretInputs"];
-  const secrets = new Set(Array.isArray(secret) ? secret : []);
-  for (const [input, { schema, expected, required }] of Object.entries(schemas)) {
-    const value = news[input];
-    if (value === undefined || value === null) {
-      // Of a VM on a server nothing is on this host.
-      if (required && !(input === "stateDirectory" && isOnServer(news)))
-        failures.push({ input, text: `expected ${expected}, got nothing` });
-    } else if (secrets.has(input)) {
-      failures.push({ input, text: "a secret cannot be used here: Pulumi's state shows it in clear" });
-    } else if (input === "backend" && value === UNKNOWN) {
-      continue; // whether there is one shows in the up
-    } else if (holdsUnknown(value)) {
-      inputs[input] = UNKNOWN;
-    } else if (schema.safeParse(value).success) {
-      inputs[input] = value;
-    } else {
-      failures.push({ input, text: `expected ${expected}, got ${shown(value)}` });
-    }
-  }
+  // Of a VM on a server nothing is on this host.
+  const stateDirectory = { ...rows.stateDirectory, required: !isOnServer(news) };
+  const { values, failures } = validateRows({ ...rows, stateDirectory }, news);
+  const { backend, ...others } = values;
+  // Whether there is one shows in the up.
+  const isKnown = backend !== undefined && news["backend"] !== UNKNOWN;
+  const inputs = { owner: news["owner"], ...others, ...(isKnown ? { backend } : {}) };
   const exists = Object.keys(olds).length > 0;
   if (!exists || isSnapshotChange(olds, inputs)) return { inputs, failures };
   return {
