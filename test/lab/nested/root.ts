@@ -39,7 +39,7 @@ const PROGRAMS = {
   "util-linux": ["flock", "prlimit", "setpriv", "unshare", "mount", "umount"],
 };
 /** Taken along where this host has them. */
-const OPTIONAL_PROGRAMS = ["curl", "ch-remote", "passt", "tcpdump", "strace", "gdb"];
+const OPTIONAL_PROGRAMS = ["agentfs", "curl", "ch-remote", "passt", "tcpdump", "strace", "gdb"];
 
 /** Libraries that ganesha loads without ldd knowing: what serves a directory, and names of users. */
 const PLUGINS = ["ganesha/libfsalvfs.so", "libnfsidmap/nsswitch.so"];
@@ -105,8 +105,9 @@ async function addPrograms(root: string, cloudHypervisor: string): Promise<void>
       await copyProgram(root, findProgram(program, `install the package ${name}`), `/usr/sbin/${program}`);
     }
   }
-  // Beside Cloud Hypervisor's own program, as its build leaves it, or on PATH.
-  const searched = `${dirname(cloudHypervisor)}:${process.env["PATH"]}`;
+  // Beside Cloud Hypervisor's own program, as its build leaves it, where the person says, or on PATH.
+  const { AGENTFS: agentFs = "", PATH } = process.env;
+  const searched = [dirname(cloudHypervisor), ...(agentFs === "" ? [] : [dirname(agentFs)]), PATH].join(":");
   for (const program of OPTIONAL_PROGRAMS.filter((name) => isOnPath(name, searched))) {
     await copyProgram(root, findProgram(program, "", { PATH: searched }), `/usr/sbin/${program}`);
   }

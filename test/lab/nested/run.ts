@@ -2,6 +2,7 @@
  * `npm run lab:nested`: Cloud Hypervisor with real guests, in a machine of its own in which KVM works.
  *
  *   npm run lab:nested                                the life of VMs, by the provider's own functions (story.ts)
+ *   npm run lab:nested -- --story export              VMs on an NfsExport, and on an AgentFs, at the address of their bridge (export.ts)
  *   npm run lab:nested -- --story bare                a guest with nothing of the package between (bare.ts)
  *   npm run lab:nested -- --story user-network        a VM on the user network of passt, which is on PATH (user-network.ts)
  *   npm run lab:nested -- SCRIPT [FILE…]              another script instead, run as /lab/SCRIPT; FILEs are put beside it
@@ -9,7 +10,7 @@
  *
  * Environment: CLOUD_HYPERVISOR (the program; else `cloud-hypervisor` on PATH), MICROVM_LAB_NFS_KERNEL (the guest's kernel; else
  * the one that `CI=1 npm test` has left in the lab's cache, if it is not too old, else the stock one, which takes longer),
- * MICROVM_LAB_KERNEL (the machine's own kernel).
+ * MICROVM_LAB_KERNEL (the machine's own kernel), AGENTFS (the program; else `agentfs` on PATH: the story export does without, and says so).
  * What the machine leaves in its /out is in .lab/nested/out afterwards.
  */
 

@@ -80,12 +80,12 @@ async function ip(...args: string[]): Promise<void> {
   await mustRun("ip", args);
 }
 
-/** What a VM makes on a host: processes, interfaces, rules, files. Equal before and after when nothing is left. */
+/** What VMs and exports make on a host: processes, interfaces, rules, files. Equal before and after when nothing is left. */
 export async function hostState(): Promise<string[]> {
   const links = (await mustRun("ip", ["-o", "link"])).split("\n").map((line) => line.split(": ")[1] ?? "");
   const rules = (await mustRun("nft", ["list", "ruleset"])).split("\n");
   return [
-    ...(await vmms()).map((name) => `process ${name}`),
+    ...(await processes()).map((name) => `process ${name}`),
     ...links.filter((link) => link !== "").map((link) => `link ${link.split("@")[0]}`),
     ...rules.filter((rule) => rule.trim() !== "").map((rule) => `rule ${rule.trim()}`),
     ...(await filesBelow("/root")).map((path) => `file ${path}`),
@@ -94,14 +94,24 @@ export async function hostState(): Promise<string[]> {
   ].toSorted();
 }
 
-async function vmms(): Promise<string[]> {
+const OURS = /cloud-hypervisor|passt|ganesha\.nfsd|rpcbind|agentfs/;
+
+async function processes(): Promise<string[]> {
   const found: string[] = [];
   for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
     // A process may end meanwhile.
     const commandLine = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-    if (commandLine.includes("cloud-hypervisor")) found.push(`${pid} ${commandLine.replaceAll("\0", " ")}`);
+    if (OURS.test(commandLine)) found.push(`${pid} ${commandLine.replaceAll("\0", " ")}`);
   }
   return found;
+}
+
+/** Of a state directory's own, not a VM's: its host id, what it has read of kernels, leases given back within the hour. */
+const KEPT = /\/host-id$|\/\.cache\/|\/leases\/\.retired\//;
+
+/** What of a host's state is there now and was not before. */
+export async function left(before: readonly string[]): Promise<string[]> {
+  return (await hostState()).filter((thing) => !before.includes(thing) && !KEPT.test(thing));
 }
 
 async function filesBelow(folder: string): Promise<string[]> {
