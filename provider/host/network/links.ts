@@ -7,7 +7,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { z } from "zod";
 
 import { tapNameOf, type TapLink } from "../../boot/boot.js";
-import { MicroVmError, shown } from "../../errors.js";
+import { MicroVmError, messageOf, shown, systemCodeOf } from "../../errors.js";
 import { isAbsent } from "../storage.js";
 import { failureOf, networkProgram, run } from "./command.js";
 import { withNetworkLock } from "./lock.js";
@@ -267,12 +267,21 @@ export async function makeLinks(lines: readonly string[]): Promise<void> {
  * address needs. On our own bridge alone: our rules keep its guests from the host's loopback addresses.
  *
  * @returns Whether they may leave.
+ * @throws MicroVmError `host-unusable`, input `portForwards`: /proc/sys is read-only, as in a unit of systemd with ProtectKernelTunables.
  */
 export async function routeLoopback(bridge: string, isOwn: boolean): Promise<boolean> {
   const path = `/proc/sys/net/ipv4/conf/${bridge}/route_localnet`;
   if ((await readFile(path, "utf8")).trim() === "1") return true;
-  if (isOwn) await writeFile(path, "1");
-  return isOwn;
+  if (!isOwn) return false;
+  try {
+    await writeFile(path, "1");
+    return true;
+  } catch (error) {
+    const code = systemCodeOf(error);
+    if (code !== "EROFS" && code !== "EACCES" && code !== "EPERM") throw error;
+    const text = `expected to write 1 to ${path}, by which a port of 127.0.0.1 leads to a guest, got: ${messageOf(error)}; make /proc/sys writable for this process (systemd: ProtectKernelTunables=no), or forward from another address`;
+    throw new MicroVmError("host-unusable", text, { input: "portForwards", cause: error });
+  }
 }
 
 /** Whether this host passes packets on between interfaces (net.ipv4.ip_forward). */
