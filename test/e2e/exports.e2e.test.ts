@@ -1,16 +1,21 @@
 /** Root file systems that the program serves itself, with the real engine, real servers and real guests. */
 
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readChanges } from "../../provider/exports/changes.js";
+import { ganeshaServer } from "../../provider/exports/ganesha.js";
+import { exportPaths } from "../../provider/exports/paths.js";
 import { endProcess, identify } from "../../provider/host/process.js";
+import { readRecord } from "../../provider/host/record.js";
 import { closedFiles, lostFiles, makeWritingGuest } from "../faults/guest.js";
 import { Stack } from "../lab/engine.js";
 import { makeGuestRoot } from "../lab/guest.js";
 import { whyNoAgentFs } from "../lab/programs.js";
-import { expectSuccess, suiteName, textOf, theVm, whyNoGuest } from "./scene.js";
+import { expectSuccess, suiteName, textOf, theVm, type Vm, vmms, whyNoGuest } from "./scene.js";
 
 const kernel = () => process.env["MICROVM_LAB_NFS_KERNEL"] || (process.env["MICROVM_LAB_KERNEL"] ?? "");
 
@@ -22,12 +27,38 @@ async function stackOf(example: string, base: string): Promise<Stack> {
   });
 }
 
+const nameOf = (urn: string) => urn.split("::").at(-1);
+
 /** Ends the server of a stack's export at once, as a crash would. */
 async function killServer(stack: Stack, type: string): Promise<void> {
   const [resource] = await stack.resources(type);
   const server = identify(Number(resource?.outputs?.["pid"]));
   if (server === undefined) throw new Error("no server runs");
   await endProcess(server, 0);
+}
+
+/** Waits until a preview plans another VM for one whose server is up and does not know its root any more; a refresh then tells why. */
+async function untilStale(stack: Stack, { urn }: Vm): Promise<void> {
+  const vmOnly = ["--target", urn];
+  await expect
+    .poll(async () => (await stack.previewSteps(...vmOnly)).map(({ replaceReasons }) => replaceReasons), {
+      timeout: 30_000,
+    })
+    .toContainEqual(["observed"]);
+  expectSuccess(await stack.refresh(...vmOnly));
+  expect((await theVm(stack)).outputs["rootEvidence"]).toBe("stale");
+}
+
+/** Holds that another VM stands in the place of one: it has proved its root, and of the first neither process nor folder is left. */
+async function expectAnother(stack: Stack, before: Vm): Promise<Vm> {
+  const after = await theVm(stack);
+  expect(after.instance).not.toBe(before.instance);
+  expect(after.outputs).toMatchObject({ state: "running", rootEvidence: "proved" });
+  expect(await vmms(stack)).toEqual([after.pid]);
+  const folders = (await readdir(stack.stateDirectory)).filter((name) => !/^(?:\..*|host-id)$/.test(name));
+  expect(folders).toEqual([after.vmName]);
+  expect(await readRecord(stack.stateDirectory, after.vmName)).toMatchObject({ instance: after.instance });
+  return after;
 }
 
 describe.skipIf(whyNoGuest() !== undefined)(suiteName("examples/nfs-export", whyNoGuest()), () => {
@@ -77,12 +108,48 @@ describe.skipIf(whyNoGuest() !== undefined)(suiteName("examples/nfs-export", why
     expectSuccess(await stack.up("--refresh", "--expect-no-changes"));
   });
 
+  it("sees a root whose folder was made anew under a server of a person's own, and makes another VM; then a server for the new folder", async () => {
+    const before = await theVm(stack);
+    const [files] = await stack.resources("microvm:index:NfsExport");
+    await killServer(stack, "microvm:index:NfsExport");
+    await rename(join(folder, "root"), join(folder, "old"));
+    await makeWritingGuest(join(folder, "root"));
+    await rm(join(folder, "old"), { recursive: true });
+    // The same configuration and ports, and handles that its file system does not know any more.
+    const [name = ""] = files?.id?.split("/") ?? [];
+    const { file, args } = ganeshaServer(exportPaths(stack.stateDirectory, name));
+    const own = spawn(file, args, { stdio: "ignore" });
+    const vmOnly = ["--target", before.urn];
+    try {
+      await untilStale(stack, before);
+      expectSuccess(await stack.up(...vmOnly));
+      const after = await expectAnother(stack, before);
+      await expect
+        .poll(async () => closedFiles(await textOf(String(after.outputs["consoleLog"]))).length, {
+          timeout: 30_000,
+        })
+        .toBeGreaterThan(0);
+      expect(await textOf(join(folder, "root/var/boots.txt"))).toContain(`${after.vmName}: `);
+      const steps = (await stack.previewSteps()).filter(({ op }) => op === "replace");
+      expect(steps.map(({ urn }) => nameOf(urn))).toEqual(["files", "vm"]);
+      expect(steps[0]?.replaceReasons).toEqual(["observed"]);
+    } finally {
+      own.kill("SIGKILL");
+    }
+  });
+
   it("leaves nothing when it is destroyed, and the folder as it is", async () => {
     expectSuccess(await stack.destroy());
     expect(await stack.leftovers()).toEqual([]);
     expect(await readFile(join(folder, "root/var/boots.txt"), "utf8")).toContain("(nfs)");
   });
 });
+
+/** Length in bytes of the file to which the guest adds a line with each boot. */
+async function bootsInDatabase(databasePath: string): Promise<number> {
+  const { changes } = await readChanges(databasePath);
+  return changes.find(({ path }) => path === "/var/boots.txt")?.sizeBytes ?? 0;
+}
 
 const noAgentFs = whyNoGuest() ?? whyNoAgentFs();
 
@@ -125,38 +192,38 @@ describe.skipIf(noAgentFs !== undefined)(suiteName("examples/agentfs", noAgentFs
     const before = await theVm(stack);
     await killServer(stack, "microvm:index:AgentFs");
     const steps = (await stack.previewSteps()).filter(({ op }) => op === "replace");
-    expect(steps.map(({ urn }) => urn.split("::").at(-1))).toEqual(["fs", "vm"]);
+    expect(steps.map(({ urn }) => nameOf(urn))).toEqual(["fs", "vm"]);
     expect(steps[0]?.replaceReasons).toEqual(["observed"]);
     expectSuccess(await stack.up());
-    const after = await theVm(stack);
-    expect(after.instance).not.toBe(before.instance);
+    const after = await expectAnother(stack, before);
     await expect
       .poll(() => textOf(String(after.outputs["consoleLog"])), { timeout: 30_000 })
       .toContain("this is boot 2");
   });
 
-  it("sees a root whose server was started anew behind its back: a refresh calls it stale, and a preview plans another VM", async () => {
+  it("sees a root whose server was started anew behind its back: a refresh calls it stale, and an up makes server and VM anew, which proves its root", async () => {
     const before = await theVm(stack);
     const [fs] = await stack.resources("microvm:index:AgentFs");
     const { databasePath, nfsPort, pid } = fs?.outputs ?? {};
     expect(before.outputs["rootEvidence"]).toBe("proved");
     await endProcess(identify(Number(pid)) ?? { pid: 0, startTime: "", bootId: "" }, 0);
     // As a person would who starts the server by hand.
-    const { spawn } = await import("node:child_process");
     const words = ["serve", "nfs", String(databasePath), "--port", String(nfsPort)];
     const own = spawn(process.env["AGENTFS"] || "agentfs", words, { stdio: "ignore" });
     try {
-      const vmOnly = ["--target", before.urn];
-      await expect
-        .poll(async () => (await stack.previewSteps(...vmOnly)).map(({ replaceReasons }) => replaceReasons), {
-          timeout: 30_000,
-        })
-        .toContainEqual(["observed"]);
-      expectSuccess(await stack.refresh(...vmOnly));
-      expect((await theVm(stack)).outputs["rootEvidence"]).toBe("stale");
+      await untilStale(stack, before);
     } finally {
       own.kill("SIGKILL");
     }
+    const written = await bootsInDatabase(String(databasePath));
+    expectSuccess(await stack.up());
+    const after = await expectAnother(stack, before);
+    await expect
+      .poll(() => textOf(String(after.outputs["consoleLog"])), { timeout: 30_000 })
+      .toContain("this is boot 3");
+    expect(await bootsInDatabase(String(databasePath))).toBeGreaterThan(written);
+    const steps = await stack.previewSteps();
+    expect(steps.map(({ op }) => op)).toEqual(steps.map(() => "same"));
     expectSuccess(await stack.destroy());
     expect(await stack.leftovers()).toEqual([]);
   });
