@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 
-import { MicroVmError, systemCodeOf } from "../errors.js";
-import { isAbsent, storageError } from "../host/storage.js";
+import { MicroVmError } from "../errors.js";
+import { isAbsent, leadsNowhere, storageError } from "../host/storage.js";
 import { type Database, withDatabase } from "./agentfs-sdk.js";
 
 /** What a path is. */
@@ -249,8 +249,7 @@ async function inBase(base: string, path: string): Promise<FileFacts | undefined
     const { mode, size } = await lstat(join(base, path));
     return describe(mode, size);
   } catch (error) {
-    const code = systemCodeOf(error);
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    if (leadsNowhere(error)) return undefined;
     throw storageError(error, `look at ${join(base, path)}`);
   }
 }

@@ -3,7 +3,7 @@
 import { readdir, readFile, readlink } from "node:fs/promises";
 
 import { systemCodeOf } from "../errors.js";
-import { isAbsent, storageError } from "../host/storage.js";
+import { isAbsent, readIfThere } from "../host/storage.js";
 
 /** A socket that listens on a TCP port. */
 interface Listener {
@@ -18,8 +18,9 @@ interface Listener {
 const LISTENER = /^ *\d+: ([0-9A-F]+):([0-9A-F]{4}) [0-9A-F]+:0000 0A \S+ \S+ \S+ +(\d+) +\d+ (\d+) .*$/gm;
 
 async function listenersOf(port: number): Promise<Listener[]> {
-  const texts = await Promise.all(["/proc/net/tcp", "/proc/net/tcp6"].map(textOf));
-  return texts.flatMap((text) =>
+  const texts = await Promise.all(["/proc/net/tcp", "/proc/net/tcp6"].map(readIfThere));
+  // The second one is not there on a kernel without IPv6.
+  return texts.flatMap((text = "") =>
     [...text.matchAll(LISTENER)].flatMap(([, address = "", hex = "", user = "", inode = ""]) =>
       parseInt(hex, 16) === port ? [{ address, user, inode }] : [],
     ),
@@ -69,14 +70,5 @@ async function linkOf(path: string): Promise<string | undefined> {
   } catch (error) {
     if (isAbsent(error)) return undefined; // closed meanwhile
     throw error;
-  }
-}
-
-async function textOf(path: string): Promise<string> {
-  try {
-    return await readFile(path, "latin1");
-  } catch (error) {
-    if (isAbsent(error)) return ""; // a kernel without IPv6
-    throw storageError(error, `read ${path}`);
   }
 }

@@ -1,11 +1,10 @@
 /** Where an export's files are in a state directory. Loads only Node's modules: the Pulumi program's own process imports this. */
 
-import { open } from "node:fs/promises";
 import { join } from "node:path";
 
 import { MicroVmError, shown } from "../errors.js";
 import { absolute, checkedInstance, isVmName } from "../host/paths.js";
-import { isAbsent, storageError } from "../host/storage.js";
+import { isAbsent, storageError, touch } from "../host/storage.js";
 
 /** Files of one export, all absolute. */
 export interface ExportPaths {
@@ -55,8 +54,7 @@ export function exportMarker(stateDirectory: string, name: string, instance: str
 export async function confirmExport(stateDirectory: string, name: string, instance: string): Promise<void> {
   const marker = exportMarker(stateDirectory, name, instance);
   try {
-    const handle = await open(marker, "a", 0o600);
-    await handle.close();
+    await touch(marker);
   } catch (error) {
     if (!isAbsent(error)) throw storageError(error, `confirm the export ${name}`); // else it is gone
   }

@@ -1,6 +1,6 @@
 /** The record of one export, `STATE/.exports/<name>/export.json`: what must be known of its server after any crash. */
 
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 
 import { z } from "zod";
 
@@ -8,7 +8,7 @@ import type { Owner } from "../backends/backend.js";
 import { MicroVmError, messageOf } from "../errors.js";
 import { isVmName } from "../host/paths.js";
 import type { ProcessIdentity } from "../host/process.js";
-import { isAbsent, replaceFile, storageError } from "../host/storage.js";
+import { isAbsent, readIfThere, replaceFile, storageError } from "../host/storage.js";
 import { exportPaths } from "./paths.js";
 
 /** What an AgentFS server serves. */
@@ -144,13 +144,8 @@ export function exportText(record: ExportRecord): string {
  */
 export async function readExport(stateDirectory: string, name: string): Promise<ExportRecord | undefined> {
   const { record: path, directory } = exportPaths(stateDirectory, name);
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    if (isAbsent(error)) return undefined;
-    throw storageError(error, `read ${path}`);
-  }
+  const text = await readIfThere(path);
+  if (text === undefined) return undefined;
   try {
     return exportRecord.parse(JSON.parse(text));
   } catch (error) {

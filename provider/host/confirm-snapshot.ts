@@ -2,10 +2,8 @@
  * Whether the engine's state holds a snapshot. The Pulumi program's own process imports this: it loads nothing but Node's modules.
  */
 
-import { open } from "node:fs/promises";
-
 import { snapshotPaths } from "./paths.js";
-import { isAbsent, storageError } from "./storage.js";
+import { isAbsent, storageError, touch } from "./storage.js";
 
 /**
  * Says that the engine's state holds this snapshot, so that no later create takes it for the leftover of a killed one. Idempotent.
@@ -15,8 +13,7 @@ import { isAbsent, storageError } from "./storage.js";
 export async function confirmSnapshot(stateDirectory: string, id: string): Promise<void> {
   const { confirmed } = snapshotPaths(stateDirectory, id);
   try {
-    const handle = await open(confirmed, "a", 0o600);
-    await handle.close();
+    await touch(confirmed);
   } catch (error) {
     if (!isAbsent(error)) throw storageError(error, `confirm the snapshot ${id}`); // else it is gone
   }

@@ -3,10 +3,10 @@
  * but Node's modules.
  */
 
-import { open, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 
 import { confirmedMarker, vmPaths } from "./paths.js";
-import { isAbsent, lookFor, storageError, syncDirectory } from "./storage.js";
+import { isAbsent, lookFor, storageError, syncDirectory, touch } from "./storage.js";
 
 /**
  * Says that the engine's state holds this instance, so that no later create reclaims it. Idempotent; no effect
@@ -22,8 +22,7 @@ export async function confirm(stateDirectory: string, vmName: string, instance: 
   try {
     if (instanceIn(await readFile(record, "utf8")) !== instance) return false;
     // The instance is in the file's name: should another VM take the folder's name just now, this means nothing to it.
-    const handle = await open(marker, "a", 0o600);
-    await handle.close();
+    await touch(marker);
     await syncDirectory(directory);
     return true;
   } catch (error) {

@@ -14,7 +14,7 @@ import { MicroVmError, systemCodeOf } from "../errors.js";
 import { instanceIn } from "./confirm.js";
 import { checkedInstance, vmPaths } from "./paths.js";
 import { runtimeDirectory } from "./runtime-directory.js";
-import { isAbsent, isOccupied, storageError, writeNewFile } from "./storage.js";
+import { isAbsent, isOccupied, leadsNowhere, storageError, writeNewFile } from "./storage.js";
 
 /** Who has a lease. It holds for as long as the record of that instance exists. */
 export interface LeaseHolder {
@@ -186,9 +186,8 @@ async function isHeld(holder: LeaseHolder): Promise<boolean> {
     const found = instanceIn(await readFile(vmPaths(holder.stateDirectory, holder.vmName).record, "utf8"));
     return found === undefined || found === holder.instance;
   } catch (error) {
-    const code = systemCodeOf(error);
-    if (code === "ENOENT" || code === "ENOTDIR") return false;
-    if (code !== undefined) return true;
+    if (leadsNowhere(error)) return false;
+    if (systemCodeOf(error) !== undefined) return true;
     throw error;
   }
 }

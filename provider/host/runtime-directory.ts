@@ -6,7 +6,7 @@ import { isAbsolute, join } from "node:path";
 
 import { MicroVmError, messageOf, systemCodeOf } from "../errors.js";
 import { checkedInstance } from "./paths.js";
-import { isAbsent, isOccupied } from "./storage.js";
+import { isAbsent, isOccupied, leadsNowhere } from "./storage.js";
 
 const FOLDER = "pulumi-microvm";
 
@@ -111,8 +111,7 @@ async function removeIf(path: string, isOurs: (found: Stats) => boolean): Promis
   try {
     if (isOurs(await lstat(path))) await rm(path, { force: true });
   } catch (error) {
-    const code = systemCodeOf(error);
-    if (code !== "ENOENT" && code !== "ENOTDIR") throw error; // there is none
+    if (!leadsNowhere(error)) throw error;
   }
 }
 

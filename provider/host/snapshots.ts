@@ -3,7 +3,7 @@
  * is renamed to its place when all of it is on the disk, so what is there under that name is whole, until somebody takes from it.
  */
 
-import { mkdir, readdir, readFile, rename, rm, rmdir } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 
 import { z } from "zod";
@@ -14,7 +14,7 @@ import { MicroVmError, messageOf, shown } from "../errors.js";
 import { absolute, isSnapshotId, type SnapshotPaths, snapshotPaths } from "./paths.js";
 import { isAlive, type ProcessIdentity } from "./process.js";
 import { bootConfiguration, isSameOwner } from "./record.js";
-import { isAbsent, isOccupied, lookFor, storageError, syncDirectory } from "./storage.js";
+import { isAbsent, isOccupied, lookFor, readIfThere, storageError, syncDirectory } from "./storage.js";
 
 /** What a snapshot says of itself: the VM that it was taken of, and what that VM was to its host. */
 export interface SnapshotRecord {
@@ -71,11 +71,8 @@ export function snapshotText(record: SnapshotRecord): string {
  */
 export async function readSnapshot(stateDirectory: string, id: string): Promise<SnapshotRecord | undefined> {
   const { record: path, directory } = snapshotPaths(stateDirectory, id);
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    if (!isAbsent(error)) throw storageError(error, `read ${path}`);
+  const text = await readIfThere(path);
+  if (text === undefined) {
     if (await lookFor(directory)) throw unreadable(path, id, "is not there");
     return undefined;
   }

@@ -1,13 +1,13 @@
 /** The folder in which this host keeps its VMs, and who this host is. */
 
 import { createHmac, randomBytes } from "node:crypto";
-import { access, constants, link, mkdir, readFile, rm, stat } from "node:fs/promises";
+import { access, constants, link, mkdir, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 
 import { MicroVmError, shown, systemCodeOf } from "../errors.js";
 import { absolute } from "./paths.js";
-import { isAbsent, isThere, storageError, syncDirectory, writeNewFile } from "./storage.js";
+import { isThere, readIfThere, storageError, syncDirectory, writeNewFile } from "./storage.js";
 
 /** A state directory that has been found usable. */
 export interface StateDirectory {
@@ -127,15 +127,6 @@ async function machineMark(hostId: string): Promise<string> {
   const machineId = ((await readIfThere("/etc/machine-id")) ?? "").trim();
   if (!/^[0-9a-f]{32}$/.test(machineId)) return "";
   return createHmac("sha256", machineId).update(hostId).digest("hex").slice(0, 32);
-}
-
-async function readIfThere(file: string): Promise<string | undefined> {
-  try {
-    return await readFile(file, "utf8");
-  } catch (error) {
-    if (isAbsent(error)) return undefined;
-    throw storageError(error, `read ${file}`);
-  }
 }
 
 async function assertUsable(path: string): Promise<void> {

@@ -1,7 +1,7 @@
 /** Writing files so that a crash leaves the old content or the new, and saying plainly why one cannot be written. */
 
 import { randomBytes } from "node:crypto";
-import { open, rename, rm, stat } from "node:fs/promises";
+import { open, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 
 import { MicroVmError, messageOf, systemCodeOf } from "../errors.js";
@@ -36,6 +36,12 @@ export function isAbsent(error: unknown): boolean {
   return systemCodeOf(error) === "ENOENT";
 }
 
+/** Whether a path leads nowhere: nothing is there, or a part of the way is a file. */
+export function leadsNowhere(error: unknown): boolean {
+  const code = systemCodeOf(error);
+  return code === "ENOENT" || code === "ENOTDIR";
+}
+
 /** Whether there is something at a path. The system's own error is thrown where that cannot be told. */
 export async function isThere(path: string): Promise<boolean> {
   try {
@@ -58,6 +64,26 @@ export async function lookFor(path: string): Promise<boolean> {
   } catch (error) {
     throw storageError(error, `look for ${path}`);
   }
+}
+
+/**
+ * The text of a file; undefined where there is none.
+ *
+ * @throws MicroVmError `state-directory` where it cannot be read.
+ */
+export async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw storageError(error, `read ${path}`);
+  }
+}
+
+/** Makes an empty file, mode 0600, where there is none. Idempotent; fails where its folder is not there. */
+export async function touch(path: string): Promise<void> {
+  const handle = await open(path, "a", 0o600);
+  await handle.close();
 }
 
 /** Whether a write failed for lack of space, told as a system error or as {@link storageError} tells it. */

@@ -7,6 +7,7 @@ import { join, relative } from "node:path";
 import { pipeline } from "node:stream/promises";
 
 import { MicroVmError, messageOf, systemCodeOf } from "../errors.js";
+import { leadsNowhere } from "../host/storage.js";
 import { assertTools, runStep, type StepOptions } from "./program.js";
 
 /** A source that was found, and not yet unpacked. */
@@ -103,7 +104,7 @@ async function firstThere(folder: string, names: readonly string[]): Promise<str
       await stat(join(folder, name));
       return name;
     } catch (error) {
-      if (!["ENOENT", "ENOTDIR"].includes(systemCodeOf(error) ?? "")) throw error;
+      if (!leadsNowhere(error)) throw error;
     }
   }
   return undefined;

@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 
 import type { QemuBackend } from "../backends/backend.js";
 import { MicroVmError, messageOf, shown, systemCodeOf } from "../errors.js";
+import { isThere } from "../host/storage.js";
 
 const run = promisify(execFile);
 
@@ -122,7 +123,7 @@ export async function findKvm(paths: HostPaths = {}): Promise<KvmFinding> {
     return { usable: false, why: `${device} does not open: ${messageOf(error)}` };
   }
   for (const module of ["kvm_intel", "kvm_amd"]) {
-    if (await exists(join(modules, module))) return { usable: true };
+    if (await isThere(join(modules, module))) return { usable: true };
   }
   return {
     usable: false,
@@ -230,15 +231,5 @@ async function isExecutable(path: string): Promise<boolean> {
     return (await stat(path)).isFile();
   } catch {
     return false; // whatever keeps it from being run, the next folder of PATH may have one
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (systemCodeOf(error) === "ENOENT") return false;
-    throw error;
   }
 }

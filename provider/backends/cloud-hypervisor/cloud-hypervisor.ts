@@ -1,8 +1,7 @@
 /** Cloud Hypervisor as the hypervisor of a local VM. */
 
-import { access } from "node:fs/promises";
-
-import { MicroVmError, systemCodeOf } from "../../errors.js";
+import { MicroVmError } from "../../errors.js";
+import { isThere } from "../../host/storage.js";
 import { noticeText } from "../../notices.js";
 import { cloudHypervisorHost } from "../../preflight/cloud-hypervisor.js";
 import type { VmSettings, Work } from "../backend.js";
@@ -156,16 +155,6 @@ class AttachedCloudHypervisor extends CloudHypervisorControl implements Attached
 
 function needs(directory: string): string {
   return `The VMM at backend.apiSocket must run on this host, see the files of ${directory}, and may read and write them (as the same user, or as root)`;
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch (error) {
-    if (systemCodeOf(error) === "ENOENT") return false;
-    throw error;
-  }
 }
 
 /** `Created`: never booted, or ended by a reset that it could not recover from; either way it is to be started anew. */

@@ -3,7 +3,8 @@
 import { access } from "node:fs/promises";
 
 import { hasGuestEnded } from "../../console/ended.js";
-import { MicroVmError, messageOf, systemCodeOf } from "../../errors.js";
+import { MicroVmError, messageOf } from "../../errors.js";
+import { leadsNowhere } from "../../host/storage.js";
 import { isForgotten } from "../../host/forgotten.js";
 import { vmPaths } from "../../host/paths.js";
 import { type VmRecord, readRecord } from "../../host/record.js";
@@ -212,7 +213,7 @@ async function exists(path: string): Promise<boolean> {
     await access(path);
     return true;
   } catch (error) {
-    if (systemCodeOf(error) === "ENOENT" || systemCodeOf(error) === "ENOTDIR") return false;
+    if (leadsNowhere(error)) return false;
     throw error;
   }
 }

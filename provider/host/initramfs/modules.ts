@@ -7,7 +7,8 @@
 
 import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { MicroVmError, systemCodeOf } from "../../errors.js";
+import { MicroVmError } from "../../errors.js";
+import { leadsNowhere } from "../storage.js";
 import type { KernelFacts } from "../../preflight/kernel/inspect.js";
 import { CannotUnpack, type Compression, unpack } from "../../preflight/kernel/unpack.js";
 import { elfSection } from "./elf.js";
@@ -225,8 +226,7 @@ async function readIfThere(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, "utf8");
   } catch (error) {
-    const code = systemCodeOf(error);
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    if (leadsNowhere(error)) return undefined;
     throw error;
   }
 }

@@ -4,6 +4,7 @@ import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { messageOf, systemCodeOf } from "../../errors.js";
+import { leadsNowhere } from "../../host/storage.js";
 import { CannotUnpack } from "./unpack.js";
 
 /** Values of options by name without `CONFIG_`: `y`, `m`, or a text. An option that is not set is absent. */
@@ -88,7 +89,7 @@ async function readOptions(path: string, problems: string[]): Promise<KernelOpti
     const code = systemCodeOf(error);
     if (code === undefined) throw error;
     // A file that is not there is the usual case; one that is there but unreadable is worth telling.
-    if (code !== "ENOENT" && code !== "ENOTDIR") problems.push(`${path} cannot be read (${code})`);
+    if (!leadsNowhere(error)) problems.push(`${path} cannot be read (${code})`);
     return undefined;
   }
 }

@@ -4,6 +4,7 @@ import { constants, type Stats } from "node:fs";
 import { type FileHandle, open, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { MicroVmError, systemCodeOf } from "../../errors.js";
+import { leadsNowhere } from "../../host/storage.js";
 import {
   configurationFilesOf,
   embeddedConfiguration,
@@ -74,7 +75,7 @@ async function openKernel(path: string): Promise<FileHandle> {
     return await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     const code = systemCodeOf(error);
-    if (code === "ENOENT" || code === "ENOTDIR") {
+    if (leadsNowhere(error)) {
       throw unusable(path, "does not exist; give the absolute path of a kernel image on this host", error);
     }
     if (code === "EACCES" || code === "EPERM") {
