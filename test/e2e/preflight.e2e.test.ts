@@ -1,5 +1,4 @@
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -7,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { findKvm } from "../../provider/preflight/host.js";
 import { type Bed, makeBed, whyNoBed } from "../lab/bed.js";
 import { Stack, whyNoEngine } from "../lab/engine.js";
-import { type NfsServer, startNfsServer } from "../lab/nfs.js";
+import { freePort, type NfsServer, startNfsServer } from "../lab/nfs.js";
 import { bzImage, unpackedKernel } from "../provider/preflight/kernel/images.js";
 import { elfFile } from "../provider/preflight/nfs/elf.js";
 
@@ -180,14 +179,4 @@ describe.skipIf(reason !== undefined)(`preflight in a preview of the real engine
 /** These very words. */
 function text(words: string): RegExp {
   return new RegExp(words.replaceAll(/[.*+?^${}()|[\]\\/]/g, String.raw`\$&`));
-}
-
-/** A port of loopback that nobody listens on. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("a TCP server without a port");
-  return address.port;
 }

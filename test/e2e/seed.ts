@@ -12,6 +12,7 @@ import { type Running, serve } from "../../provider/server/serve.js";
 import { findBusybox } from "../../provider/host/initramfs/busybox.js";
 import { cpioArchive } from "../../provider/host/initramfs/cpio.js";
 import { endProcess, findByArgument } from "../../provider/host/process.js";
+import { arrakisConfig, SEED_NFS_LINES } from "../lab/arrakis-config.js";
 import { makeDiskImage, makeGuestRoot } from "../lab/guest.js";
 import { addGuestAgent, whyNoGuestAgent } from "../lab/guest-agent.js";
 import { whyNoNamespace } from "../lab/namespace.js";
@@ -31,40 +32,7 @@ export function whyNoSeed(): string | undefined {
 }
 
 /** config.yaml as Arrakis ships it, with the seed's four lines; `hypervisor` is this project's own key. */
-export const CONFIG = `hostservices:
-  restserver:
-    host: "0.0.0.0"
-    port: "7000"
-    state_dir: "./vm-state"
-    bridge_name: "br0"
-    bridge_ip: "10.20.1.1/24"
-    bridge_subnet: "10.20.1.0/24"
-    chv_bin: "./resources/bin/cloud-hypervisor"
-    kernel: "./resources/bin/vmlinux.bin"
-    rootfs: "./out/arrakis-guestrootfs-ext4.img"
-    initramfs: "./out/initramfs.cpio.gz"
-    port_forwards:
-      - port: "5901"
-        description: "gui"
-      - port: "5736-5740"
-        description: "code"
-    stateful_size_in_mb: "2048"
-    guest_mem_percentage: "30"
-    hypervisor: qemu
-    # NFS root configuration
-    nfs_enabled: true
-    nfs_server: "127.0.0.1"
-    nfs_port: 11111
-    nfs_path: "/"
-  client:
-    server_host: "127.0.0.1"
-    server_port: "7000"
-guestservices:
-  codeserver:
-    port: "4030"
-  cmdserver:
-    port: "4031"
-`;
+export const CONFIG = arrakisConfig(["hypervisor: qemu", "# NFS root configuration", ...SEED_NFS_LINES]);
 
 export class Seed {
   #running: Running | undefined;

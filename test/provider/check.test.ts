@@ -15,6 +15,7 @@ import {
   sha256,
   useBed,
 } from "./bed.js";
+import { nfsSpec } from "./boot/sample-spec.js";
 
 const bed = useBed();
 
@@ -22,26 +23,7 @@ describe("check of a new VM", () => {
   it("gives the spec, what is booted, and who asked", async () => {
     const news = newsOf(bed, { vmName: "first" });
     expect(await checkedInputs({}, news)).toEqual({
-      vmName: "first",
-      kernel: bed.kernel,
-      useNfsRoot: true,
-      nfsServer: "127.0.0.1",
-      nfsPort: 11111,
-      nfsPath: "/",
-      nfsMountPort: 11111,
-      nfsOptions: "rsize=1048576,wsize=1048576",
-      kernelArgs: ["panic=-1"],
-      ip: "static",
-      vcpus: 1,
-      memoryMiB: 512,
-      statefulDiskMiB: 0,
-      portForwards: [],
-      guestAccess: "internet",
-      powerState: "running",
-      readiness: { timeoutSeconds: 120 },
-      shutdownTimeoutSeconds: 10,
-      backend: { type: "qemu", machine: "q35", accelerator: "auto" },
-      preflight: "off",
+      ...nfsSpec({ vmName: "first", kernel: bed.kernel, preflight: "off" }),
       owner: news["owner"],
       nfsServerAddress: "127.0.0.1",
       kernelSha256: sha256(kernelImage()),

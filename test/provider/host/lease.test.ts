@@ -12,6 +12,7 @@ import { keepLeases, releaseLease, releaseLeases, takeLease } from "../../../pro
 import type { LeaseHolder, PortLease } from "../../../provider/host/lease.js";
 import { vmPaths } from "../../../provider/host/paths.js";
 import { removeVmDirectory } from "../../../provider/host/remove.js";
+import { freePort } from "../../lab/nfs.js";
 import { temporaryFolder } from "./folders.js";
 import { sampleRecord, sampleWork } from "./sample-record.js";
 
@@ -37,16 +38,6 @@ async function host() {
       return (await Promise.all(names)).flat();
     },
   };
-}
-
-/** A port that nothing listens on now. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 async function tcp(address = "127.0.0.1"): Promise<PortLease> {

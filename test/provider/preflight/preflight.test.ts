@@ -1,5 +1,4 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -8,9 +7,11 @@ import { check } from "../../../provider/index.js";
 import type { Values } from "../../../provider/plan/fields.js";
 import { forgetProbes } from "../../../provider/preflight/nfs/index.js";
 import { UNKNOWN } from "../../../provider/spec/validate.js";
+import { freePort } from "../../lab/nfs.js";
 import { bzImage, unpackedKernel, vmlinux } from "./kernel/images.js";
 import { deniedAnswers, recorded } from "./nfs/answers.js";
-import { type Peer, type PeerBehaviour, reply, startPeer } from "./nfs/peer.js";
+import { reply } from "./nfs/peer.js";
+import { usePeers } from "./nfs/peers.js";
 
 /** What a kernel needs to boot an NFS root by itself, on q35. */
 const OPTIONS = (
@@ -25,7 +26,7 @@ const configuration = (without = "") =>
 let folder: string;
 let kernel: string;
 let lines: string[];
-const peers: Peer[] = [];
+const { listen, rightServer } = usePeers();
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "microvm-preflight-"));
@@ -44,28 +45,8 @@ afterEach(async () => {
   vi.restoreAllMocks();
   vi.unstubAllEnvs();
   forgetProbes();
-  await Promise.all(peers.splice(0).map((peer) => peer.close()));
   await rm(folder, { recursive: true, force: true });
 });
-
-async function listen(behaviour: PeerBehaviour): Promise<Peer> {
-  const peer = await startPeer(behaviour);
-  peers.push(peer);
-  return peer;
-}
-
-/** A server whose export `/srv` holds a static x86_64 program at /sbin/init. */
-const rightServer = (): Promise<Peer> =>
-  listen({ onCall: (call) => void call.socket.write(reply(call, recorded(call))) });
-
-/** A port of loopback that nobody listens on. */
-async function deadPort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === "object" && address !== null ? address.port : 0;
-}
 
 let count = 0;
 /** What program and SDK give for a VM whose root is on a port of this host; each call another resource. */
@@ -107,7 +88,7 @@ describe("preflight of a new VM", () => {
   });
 
   it("names the input, the finding, the remedy and the code of a dead server", async () => {
-    const port = await deadPort();
+    const port = await freePort();
     expect(await reasons(newsOf(port))).toEqual([
       `nfsPort: nothing listens at 127.0.0.1 port ${port} (nfsd) (connection refused). Start the NFS server, or give the TCP port that it listens on [nfs-unreachable]`,
     ]);
@@ -161,7 +142,7 @@ describe("preflight of a new VM", () => {
   });
 
   it("only warns where that is asked for, and asks nothing where it is off", async () => {
-    const port = await deadPort();
+    const port = await freePort();
     expect(await reasons(newsOf(port, { vmName: "warned", preflight: "warn" }))).toEqual([]);
     expect(warnings()).toEqual([expect.stringMatching(/^warned: warning: nfsPort: nothing listens at /)]);
     const peer = await rightServer();
@@ -193,7 +174,7 @@ describe("preflight of a new VM", () => {
   });
 
   it("boots nothing for a VM that is to be stopped, and so fails nothing", async () => {
-    const port = await deadPort();
+    const port = await freePort();
     expect(await reasons(newsOf(port, { powerState: "stopped" }))).toEqual([]);
     expect(warnings()).toHaveLength(1);
   });
@@ -201,7 +182,7 @@ describe("preflight of a new VM", () => {
 
 describe("preflight of a VM that exists", () => {
   it("warns of its dead server, so that the rest of the stack goes on", async () => {
-    const news = newsOf(await deadPort());
+    const news = newsOf(await freePort());
     const olds = await existing(news);
     expect(await reasons(news, olds)).toEqual([]);
     expect(warnings()).toEqual([expect.stringContaining(": warning: nfsPort: nothing listens at ")]);
@@ -209,13 +190,13 @@ describe("preflight of a VM that exists", () => {
   });
 
   it("fails when it is to be replaced", async () => {
-    const news = newsOf(await deadPort());
+    const news = newsOf(await freePort());
     const olds = await existing(news);
     expect(await reasons({ ...news, vcpus: 2 }, olds)).toEqual([expect.stringMatching(/^nfsPort: nothing/)]);
   });
 
   it("only warns where a replace depends on what is not known yet", async () => {
-    const news = newsOf(await deadPort());
+    const news = newsOf(await freePort());
     const olds = await existing(news);
     expect(await reasons({ ...news, vcpus: UNKNOWN }, olds)).toEqual([]);
     expect(warnings()).toHaveLength(1);
@@ -236,7 +217,7 @@ describe("preflight of what a preview does not know yet", () => {
   });
 
   it("checks all the same what does not", async () => {
-    const port = await deadPort();
+    const port = await freePort();
     for (const changes of [
       { portForwards: [{ hostPort: UNKNOWN, guestPort: 80 }] },
       { kernel: UNKNOWN },
@@ -249,7 +230,7 @@ describe("preflight of what a preview does not know yet", () => {
   });
 
   it("fails nothing while the mode, or whether it boots at all, is not known", async () => {
-    const port = await deadPort();
+    const port = await freePort();
     expect(await reasons(newsOf(port, { preflight: UNKNOWN }))).toEqual([]);
     expect(await reasons(newsOf(port, { powerState: UNKNOWN }))).toEqual([]);
     expect(warnings()).toHaveLength(2);
@@ -264,7 +245,7 @@ describe("preflight of what a preview does not know yet", () => {
   });
 
   it("names a VM whose name is not known by its resource", async () => {
-    const port = await deadPort();
+    const port = await freePort();
     await check({}, newsOf(port, { vmName: UNKNOWN, preflight: "warn" }));
     expect(warnings()).toEqual([expect.stringMatching(/^vm\d+: warning: /)]);
     expect(lines.join("\n")).not.toContain(UNKNOWN);

@@ -4,42 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { readServerConfig } from "../../../provider/server/server-config.js";
 import { readConfigFile } from "../../../provider/spec/config-file.js";
-
-/** The file as Arrakis ships it. */
-const ARRAKIS = `hostservices:
-  restserver:
-    host: "0.0.0.0"
-    port: "7000"
-    state_dir: "./vm-state"
-    bridge_name: "br0"
-    bridge_ip: "10.20.1.1/24"
-    bridge_subnet: "10.20.1.0/24"
-    chv_bin: "./resources/bin/cloud-hypervisor"
-    kernel: "./resources/bin/vmlinux.bin"
-    rootfs: "./out/arrakis-guestrootfs-ext4.img"
-    initramfs: "./out/initramfs.cpio.gz"
-    port_forwards:
-      - port: "5901"
-        description: "gui"
-      - port: "5736-5740"
-        description: "code"
-    stateful_size_in_mb: "2048"
-    guest_mem_percentage: "30"
-  client:
-    server_host: "127.0.0.1"
-    server_port: "7000"
-guestservices:
-  codeserver:
-    port: "4030"
-  cmdserver:
-    port: "4031"
-`;
-
-const NFS = `    nfs_enabled: true
-    nfs_server: "127.0.0.1"
-    nfs_port: 11111
-    nfs_path: "/"
-`;
+import { arrakisConfig, SEED_NFS_LINES } from "../../lab/arrakis-config.js";
 
 async function fileOf(text: string): Promise<{ path: string; folder: string }> {
   const folder = await mkdtemp(join(tmpdir(), "microvm-config-"));
@@ -61,7 +26,7 @@ async function refusalOf(text: string): Promise<string> {
 
 describe("a server's config.yaml", () => {
   it("as Arrakis ships it is understood key by key", async () => {
-    const { path, folder } = await fileOf(ARRAKIS);
+    const { path, folder } = await fileOf(arrakisConfig());
     expect(await readServerConfig(path, 16_000)).toEqual({
       path,
       host: "0.0.0.0",
@@ -87,7 +52,7 @@ describe("a server's config.yaml", () => {
   });
 
   it("with the seed's four lines has an NFS root, for the server and as a resource's configFile", async () => {
-    const { path } = await fileOf(ARRAKIS.replace("  client:\n", `${NFS}  client:\n`));
+    const { path } = await fileOf(arrakisConfig(SEED_NFS_LINES));
     const nfs = { useNfsRoot: true, nfsServer: "127.0.0.1", nfsPort: 11111, nfsPath: "/" };
     expect((await readServerConfig(path)).boot).toMatchObject(nfs);
     expect(await readConfigFile(path)).toMatchObject(nfs);

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { specOf } from "../../../provider/spec/check.js";
 import { UNKNOWN } from "../../../provider/spec/validate.js";
+import { nfsSpec } from "../boot/sample-spec.js";
 import { checked, context, diskInputs, messagesOf, nfsInputs, type Inputs } from "./sample-inputs.js";
 
 /** A file config.yaml in a folder of its own, gone after the test. */
@@ -20,28 +21,7 @@ const restServer = (lines: string) => `hostservices:\n  restserver:\n${lines.rep
 describe("a spec", () => {
   it("of an NFS root has every default filled in", async () => {
     const { spec } = await checked(nfsInputs);
-    expect(spec).toEqual({
-      vmName: "web-dd8e191d",
-      kernel: "/boot/vmlinuz",
-      useNfsRoot: true,
-      nfsServer: "127.0.0.1",
-      nfsPort: 11111,
-      nfsPath: "/",
-      nfsMountPort: 11111,
-      nfsOptions: "rsize=1048576,wsize=1048576",
-      kernelArgs: ["panic=-1"],
-      ip: "static",
-      vcpus: 1,
-      memoryMiB: 512,
-      statefulDiskMiB: 0,
-      portForwards: [],
-      guestAccess: "internet",
-      powerState: "running",
-      readiness: { timeoutSeconds: 120 },
-      shutdownTimeoutSeconds: 10,
-      backend: { type: "qemu", machine: "q35", accelerator: "auto" },
-      preflight: "error",
-    });
+    expect(spec).toEqual(nfsSpec({ vmName: "web-dd8e191d" }));
   });
 
   it("of a disk root has nothing of NFS", async () => {

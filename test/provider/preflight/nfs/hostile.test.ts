@@ -1,6 +1,6 @@
 import { once } from "node:events";
 
-import { afterEach, describe as suite, expect, it } from "vitest";
+import { describe as suite, expect, it } from "vitest";
 
 import {
   describe,
@@ -12,22 +12,14 @@ import {
 import { encodeRecord } from "../../../../provider/preflight/nfs/record.js";
 import { deniedAnswers, linkAttributes, recorded, rootAttributes, rootHandle } from "./answers.js";
 import { bytes } from "./bytes.js";
-import { type Peer, type PeerBehaviour, type PeerCall, reply, startPeer } from "./peer.js";
+import { type Peer, type PeerCall, reply, startPeer } from "./peer.js";
+import { usePeers } from "./peers.js";
 
-const peers: Peer[] = [];
-afterEach(async () => {
-  await Promise.all(peers.splice(0).map((peer) => peer.close()));
-});
+const { listen } = usePeers();
 
 const NFS = 100_003;
 const MOUNT = 100_005;
 const OK_VERIFIER = "00000001 00000000 00000000 00000000";
-
-async function listen(behaviour: PeerBehaviour): Promise<Peer> {
-  const peer = await startPeer(behaviour);
-  peers.push(peer);
-  return peer;
-}
 
 /** A server that answers as ganesha did, but for the calls that `instead` takes over (by returning true). */
 function server(instead: (call: PeerCall) => boolean): Promise<Peer> {

@@ -2,24 +2,13 @@ import { afterEach, describe, expect, it } from "vitest";
 
 import { forgetProbes, type ProbeRequest, probeOnce } from "../../../../provider/preflight/nfs/index.js";
 import { recorded } from "./answers.js";
-import { type Peer, type PeerBehaviour, reply, startPeer } from "./peer.js";
+import { type Peer, reply } from "./peer.js";
+import { usePeers } from "./peers.js";
 
 const NFS = 100_003;
 
-const peers: Peer[] = [];
-afterEach(async () => {
-  forgetProbes();
-  await Promise.all(peers.splice(0).map((peer) => peer.close()));
-});
-
-async function listen(behaviour: PeerBehaviour): Promise<Peer> {
-  const peer = await startPeer(behaviour);
-  peers.push(peer);
-  return peer;
-}
-
-const rightServer = (): Promise<Peer> =>
-  listen({ onCall: (call) => void call.socket.write(reply(call, recorded(call))) });
+const { listen, rightServer } = usePeers();
+afterEach(forgetProbes);
 
 const request = ({ port }: Peer, more: Partial<ProbeRequest> = {}): ProbeRequest => ({
   server: "127.0.0.1",
