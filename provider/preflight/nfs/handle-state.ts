@@ -98,7 +98,8 @@ class ServerLine {
     this.#connection ??= await RpcConnection.open("nfsd", this.port, {
       server: this.server,
       deadline: new Deadline({ stepMs: STEP_MILLISECONDS, totalMs: Infinity }),
-      privilegedPort: false,
+      // The kernel's nfsd answers no other by default, and a guest on a tap has one.
+      privilegedPort: true,
       asGuest: true,
     });
     try {

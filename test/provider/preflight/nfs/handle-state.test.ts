@@ -38,6 +38,16 @@ describe("the state of a file handle", () => {
     expect(peer?.calls).toHaveLength(100);
   });
 
+  const noRoot = process.getuid?.() === 0 ? "" : " (skipped: not root)";
+  it.skipIf(noRoot !== "")(
+    `is asked for from a port below 1024, as an export that is \`secure\` wants it${noRoot}`,
+    async () => {
+      const place = await answering(GOOD);
+      expect(await handleState({ ...place, fileHandle: rootHandle })).toBe("good");
+      expect(peer?.sockets[0]?.remotePort).toBeLessThan(1024);
+    },
+  );
+
   it("asks again on another connection when the server has closed the kept one, as a restart does", async () => {
     const place = await answering(GOOD);
     expect(await handleState({ ...place, fileHandle: handleOf(1) })).toBe("good");
