@@ -8,10 +8,9 @@ import Fastify, {
 } from "fastify";
 import { createServer as createHttpServer, type RequestListener, type Server } from "node:http";
 import { createServer as createTlsServer } from "node:https";
-import type { z } from "zod";
-import { shown } from "../errors.js";
 import { valueAt } from "../spec/validate.js";
 import { type Access, admit } from "./access.js";
+import { parse } from "./parse.js";
 import { errorBody, Refusal, refusalOf, STOPPING } from "./refusal.js";
 import { type Call, Content, type Route, type Served } from "./route.js";
 
@@ -160,16 +159,6 @@ function callOf(route: Route, request: FastifyRequest): Call {
     query: route.query === undefined ? undefined : parse(route.query, request.query, "the query"),
     tell: (what) => request.log.info({ caller: request.ip }, what),
   };
-}
-
-/** @throws Refusal 400 with the first thing that is wrong. */
-function parse<Schema extends z.ZodType>(schema: Schema, value: unknown, where: string): z.output<Schema> {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  const place = issue?.path.join(".") || where;
-  const found = issue?.code === "unrecognized_keys" ? "" : ` (${shown(valueAt(value, issue?.path ?? []))})`;
-  throw new Refusal(400, `${place}: ${issue?.message ?? "unusable"}${found}`, "invalid-input");
 }
 
 const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const;

@@ -30,7 +30,7 @@ export const startVmRequest = z.strictObject({
   nfsPath: z.string().optional().meta({ description: "Path of the export; / unless given" }),
   // From here on: this project's own, see `features` of health.
   nfsMountPort: z
-    .union([z.int(), z.literal("rpcbind")])
+    .union([z.int(), z.literal("rpcbind")], 'a port or "rpcbind"')
     .optional()
     .meta({ description: "Port of mountd, or rpcbind; nfsPort unless given" }),
   nfsOptions: z.string().optional().meta({ description: "More NFS mount options" }),
