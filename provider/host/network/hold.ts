@@ -5,7 +5,16 @@
 
 import { checkedInstance } from "../paths.js";
 import { assertMayAdminister, isInstalled, mayAdminister } from "./command.js";
-import { assertFits, bridgeLines, find, interfaces, isOwnBridge, makeLinks, removeLinks } from "./links.js";
+import {
+  assertFits,
+  bridgeLines,
+  find,
+  interfaceNames,
+  interfaces,
+  isOwnBridge,
+  makeLinks,
+  removeLinks,
+} from "./links.js";
 import { withNetworkLock } from "./lock.js";
 import { removeRules, setServerRules } from "./ruleset.js";
 
@@ -76,13 +85,16 @@ export async function guardServer(
 }
 
 /**
- * Gives the bridge up, with the rules of {@link guardServer}; it goes if we made it and nothing else is on it. Idempotent. Without the
- * right to change the network it does nothing, as nothing was made.
+ * Gives the bridge up, with the rules of {@link guardServer}; it goes if we made it and nothing else is on it. Idempotent.
+ *
+ * @throws MicroVmError `host-unusable` without the right (CAP_NET_ADMIN), where something was made.
  */
 export async function releaseBridge(instance: string): Promise<void> {
-  if (!mayAdminister()) return;
+  const holder = holderOf(instance);
+  if (!mayAdminister() && !interfaceNames().includes(holder)) return;
+  assertMayAdminister();
   await withNetworkLock(async () => {
     if (isInstalled("nft")) await removeRules(instance);
-    await removeLinks(holderOf(instance));
+    await removeLinks(holder);
   });
 }
