@@ -8,6 +8,7 @@ import type { Stats } from "node:fs";
 import { mkdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MicroVmError, messageOf, systemCodeOf } from "../../errors.js";
+import { leadsNowhere } from "../storage.js";
 import type { KernelFacts } from "../../preflight/kernel/inspect.js";
 import { type Busybox, findBusybox } from "./busybox.js";
 import { cpioArchive, type CpioEntry } from "./cpio.js";
@@ -53,9 +54,19 @@ const RECIPE_VERSION = 2;
  * guest would have to unpack it. Two processes may make the same one at once: both write the same bytes by rename.
  *
  * @throws MicroVmError `kernel-unusable`: modules are missing; `host-unusable`: no static busybox; both with input
- * `kernel`. `state-directory`: the cache directory cannot be written.
+ * `kernel`. `file-unusable`, input `kernel`: a module may not be read. `state-directory`: the cache directory cannot be written.
  */
 export async function ensureInitramfs(request: InitramfsRequest): Promise<GeneratedInitramfs> {
+  try {
+    return await madeInitramfs(request);
+  } catch (error) {
+    if (systemCodeOf(error) !== "EACCES") throw error;
+    const text = `the modules of ${request.facts.path} cannot be read, of which its initramfs is made: ${messageOf(error)}; let this user read them (systemd: no ProtectKernelModules), or give an initramfs of your own`;
+    throw new MicroVmError("file-unusable", text, { input: "kernel", cause: error });
+  }
+}
+
+async function madeInitramfs(request: InitramfsRequest): Promise<GeneratedInitramfs> {
   const { facts, modules, optionalModules, cacheDirectory } = request;
   const recipe = [
     RECIPE_VERSION,
@@ -142,8 +153,7 @@ async function readNote(path: string): Promise<Remembered | undefined> {
     return isNote(note) ? note : undefined;
   } catch (error) {
     // Nothing remembered, or a note that a crash or a hand has torn: the initramfs is made anew.
-    const code = systemCodeOf(error) ?? "";
-    if (["ENOENT", "ENOTDIR"].includes(code) || error instanceof SyntaxError) return undefined;
+    if (leadsNowhere(error) || error instanceof SyntaxError) return undefined;
     throw error;
   }
 }
