@@ -12,6 +12,29 @@ import { isOnPath } from "../lab/programs.js";
 const EXAMPLE = resolve(__dirname, "../../examples/dev-environment");
 const NAMES = ["ada", "grace", "linus"];
 
+/** One line of the engine's log of events, as far as it is read here. */
+interface EngineEvent {
+  readonly resourcePreEvent?: Step;
+  readonly resOutputsEvent?: Step;
+}
+interface Step {
+  readonly metadata: { readonly op: string; readonly type: string };
+}
+
+/** How many resources of a type the engine had begun to create and not ended, at the most. */
+async function mostAtOnce(log: string, type: string): Promise<number> {
+  const isCreate = (step: Step | undefined) => step?.metadata.op === "create" && step.metadata.type === type;
+  const lines = (await readFile(log, "utf8")).trimEnd().split("\n");
+  let now = 0;
+  let most = 0;
+  for (const event of lines.map((line): EngineEvent => JSON.parse(line))) {
+    if (isCreate(event.resourcePreEvent)) most = Math.max(most, ++now);
+    if (isCreate(event.resOutputsEvent)) now--;
+  }
+  expect(now).toBe(0); // each end was found
+  return most;
+}
+
 const reason = whyNoBed() ?? whyNoEngine();
 const noAgentFs =
   process.env["AGENTFS"] || isOnPath("agentfs")
@@ -33,6 +56,8 @@ describe.each([
       stack = await Stack.create({
         from: EXAMPLE,
         program: {},
+        // Without it `pulumi up` has no --event-log.
+        env: { PULUMI_DEBUG_COMMANDS: "true" },
         config: {
           "microvm:kernel":
             process.env["MICROVM_LAB_NFS_KERNEL"] || (process.env["MICROVM_LAB_KERNEL"] ?? ""),
@@ -45,8 +70,10 @@ describe.each([
       await rm(folder, { recursive: true, force: true });
     });
 
-    it("makes three machines on roots of their own in one up; a preview then touches the one that the program changed", async () => {
-      expect((await stack.up()).output).toContain("8 created");
+    it("makes three machines on roots of their own side by side in one up; a preview then touches the one that the program changed", async () => {
+      const events = join(stack.folder, "events");
+      expect((await stack.up("--event-log", events)).output).toContain("8 created");
+      expect(await mostAtOnce(events, "microvm:index:MicroVm")).toBe(NAMES.length);
       const outputs = await stack.outputs();
       const logs = outputs["consoleLogs"] as Record<string, string>;
       const names = outputs["vmNames"] as Record<string, string>;
