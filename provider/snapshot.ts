@@ -9,7 +9,7 @@
 import { randomBytes } from "node:crypto";
 import type { ArrakisBackend, LocalBackend, VmReference } from "./backends/backend.js";
 import { atBorder } from "./border.js";
-import type { CheckFailure, CheckResult } from "./check-result.js";
+import { type CheckFailure, type CheckResult, resourceName } from "./check-result.js";
 import { watchEngine, whileEngineLives } from "./engine.js";
 import { MicroVmError, withCode } from "./errors.js";
 import { confirmSnapshot } from "./host/confirm-snapshot.js";
@@ -34,11 +34,11 @@ import { type Failure, UNKNOWN } from "./spec/validate.js";
 /** Inputs to checked inputs. Of a snapshot that is there, what it was taken of stays. */
 export const check = atBorder(async (olds: Values, news: Values): Promise<CheckResult> => {
   watchEngine();
-  const name = contextOf(olds, news).owner.urn.split("::").at(-1) ?? "";
+  const snapshot = resourceName(contextOf(olds, news).owner.urn);
   const { inputs, failures } = snapshotInputs(olds, news);
   const isKept = Object.keys(olds).length > 0 && !isSnapshotChange(olds, inputs);
   if (isKept && news["vmId"] !== UNKNOWN && news["vmId"] !== olds["vmId"]) {
-    printOnce(noticeText("snapshot-kept", { snapshot: name, vm: String(olds["vmId"]) }));
+    printOnce(noticeText("snapshot-kept", { snapshot, vm: String(olds["vmId"]) }));
   }
   const found = isKept || failures.length > 0 ? [] : await vmFailures(inputs);
   return { inputs, failures: [...failures, ...found].map(checkFailure) };

@@ -2,8 +2,8 @@
 
 import * as pulumi from "@pulumi/pulumi";
 import type { Change, Changes } from "../provider/exports/changes.js";
-import { MicroVmError } from "../provider/errors.js";
 import type { AgentFs } from "./agentfs.js";
+import { shownError } from "./run-error.js";
 
 export type { Change, Changes };
 
@@ -25,8 +25,7 @@ export function getChanges(fs: AgentFs, { after }: GetChangesOptions = {}): pulu
     try {
       return await readChanges(databasePath);
     } catch (error) {
-      if (error instanceof MicroVmError) throw new pulumi.RunError(`${error.message} [${error.code}]`);
-      throw error;
+      throw shownError(error);
     }
   });
 }

@@ -3,8 +3,9 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { ArrakisApi } from "../provider/backends/arrakis/api.js";
 import type { ArrakisBackend } from "../provider/backends/backend.js";
-import { MicroVmError, withCode } from "../provider/errors.js";
+import { MicroVmError } from "../provider/errors.js";
 import type { MicroVm } from "./microvm.js";
+import { shownError } from "./run-error.js";
 
 /** What a command came to. */
 export interface CommandResult {
@@ -90,8 +91,7 @@ function inGuest<Asked, Result>(
       const { apiOf } = await import("../provider/backends/arrakis/api.js");
       return await work(await apiOf(backend as ArrakisBackend), vmName, known as Asked);
     } catch (error) {
-      if (error instanceof MicroVmError) throw new pulumi.RunError(withCode(error.message, error.code));
-      throw error;
+      throw shownError(error);
     }
   });
 }

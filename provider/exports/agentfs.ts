@@ -26,7 +26,9 @@ export interface ServerProgram {
 
 const HINT =
   "install AgentFS (https://github.com/tursodatabase/agentfs), or name the program by `binary` or $AGENTFS";
-const INIT_SECONDS = 60;
+
+/** For a run of the program that serves nothing: its help, a new database. */
+const RUN_SECONDS = 60;
 
 /**
  * The absolute path of the program.
@@ -67,7 +69,11 @@ function environmentOf(key: DatabaseKey | undefined): Record<string, string> {
   return key === undefined ? {} : { AGENTFS_KEY: key.key, AGENTFS_CIPHER: key.cipher };
 }
 
-/** A database with the symbolic links of its folder followed, which need not be there: one database has one path. */
+/**
+ * A database with the symbolic links of its folder followed, which need not be there: one database has one path.
+ *
+ * @throws MicroVmError `state-directory` where that cannot be told.
+ */
 export async function realDatabasePath(path: string): Promise<string> {
   try {
     return await realpath(path);
@@ -78,7 +84,11 @@ export async function realDatabasePath(path: string): Promise<string> {
   return folder === path ? path : join(await realDatabasePath(folder), basename(path));
 }
 
-/** Whether the database is there. */
+/**
+ * Whether the database is there.
+ *
+ * @throws MicroVmError `database-unusable` for what is no file; `state-directory` where that cannot be told.
+ */
 export async function hasDatabase(path: string): Promise<boolean> {
   try {
     if ((await stat(path)).isFile()) return true;
@@ -92,8 +102,9 @@ export async function hasDatabase(path: string): Promise<boolean> {
 }
 
 /**
- * Makes a database that is there fit to be served again; makes one where there is none: in a folder beside it, put in its place when it is whole, so that a killed create leaves a
- * whole database or none. What lies beside a database of SQLite (`-wal`) goes first: without it, the rest is not whole.
+ * Makes a database that is there fit to be served again; makes one where there is none: in a folder beside it, put in its place when it
+ * is whole, so that a killed create leaves a whole database or none. What lies beside a database of SQLite (`-wal`) goes first: without
+ * it, the rest is not whole.
  *
  * @param instance Names the folder that it is made in.
  */
@@ -140,16 +151,29 @@ async function moveIfThere(from: string, to: string): Promise<void> {
   }
 }
 
-/** Removes what a killed create has left beside the database. */
+/**
+ * Removes what a killed create has left beside the database. Idempotent.
+ *
+ * @throws MicroVmError `state-directory`
+ */
 export async function removePreparation(databasePath: string, instance: string): Promise<void> {
-  await rm(preparation(databasePath, instance), { recursive: true, force: true });
+  const folder = preparation(databasePath, instance);
+  try {
+    await rm(folder, { recursive: true, force: true });
+  } catch (error) {
+    throw storageError(error, `remove ${folder}`);
+  }
 }
 
 function preparation(databasePath: string, instance: string): string {
   return join(dirname(databasePath), `.new-${instance}`);
 }
 
-/** Removes a database that no server has open, with what SQLite keeps beside it. Idempotent. */
+/**
+ * Removes a database that no server has open, with what SQLite keeps beside it. Idempotent.
+ *
+ * @throws MicroVmError `state-directory`
+ */
 export async function removeDatabase(databasePath: string): Promise<void> {
   for (const path of [databasePath, `${databasePath}-wal`, `${databasePath}-shm`]) {
     try {
@@ -190,7 +214,7 @@ async function runAgentFs(
 ): Promise<string> {
   const { PATH, HOME } = process.env;
   return await new Promise((resolve, reject) => {
-    const options = { cwd, env: { PATH, HOME, ...env }, timeout: INIT_SECONDS * 1000 };
+    const options = { cwd, env: { PATH, HOME, ...env }, timeout: RUN_SECONDS * 1000 };
     execFile(program, [...args], options, (error, stdout, stderr) => {
       if (error === null) return resolve(stdout);
       const words = `${stderr}${stdout}`.trim().split("\n").slice(-8).join("\n") || messageOf(error);

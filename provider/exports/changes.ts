@@ -63,7 +63,7 @@ const PAUSE_MILLISECONDS = 50;
 async function copyDatabase(from: string, to: string): Promise<void> {
   for (let attempt = 0; attempt < MOST_COPIES; attempt++) {
     const before = await stampOf(from);
-    await copyFile(from, to, constants.COPYFILE_FICLONE);
+    await copyIfThere(from, to);
     await copyIfThere(`${from}-wal`, `${to}-wal`);
     if (before === (await stampOf(from))) return;
     await rm(`${to}-wal`, { force: true });
@@ -190,8 +190,22 @@ async function changesOf(database: Database): Promise<Changes> {
 
 const COMPARED_BYTES = 1_048_576;
 
-/** Whether a file of the database, equal in kind and size, has the content of one in the base. */
+/** Whether a file of the database, equal in kind and size, has the content of one in the base, which may have gone meanwhile. */
 async function isSameContent(
+  database: Database,
+  tables: Tables,
+  inode: Inode,
+  path: string,
+): Promise<boolean> {
+  try {
+    return await hasContent(database, tables, inode, path);
+  } catch (error) {
+    if (leadsNowhere(error)) return false;
+    throw storageError(error, `read ${path}`);
+  }
+}
+
+async function hasContent(
   database: Database,
   { chunkBytes }: Tables,
   { ino, mode, size }: Inode,

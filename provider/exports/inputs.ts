@@ -6,13 +6,12 @@ import { z } from "zod";
 
 import { hostPlaceOf, subnetOf, tapNetwork, tapNetworkOf } from "../boot/tap-link.js";
 import { shown } from "../errors.js";
+import type { Values } from "../plan/fields.js";
 import { generatedName } from "../spec/identity.js";
 import { interfaceName, schemas } from "../spec/schema.js";
 import type { Row } from "../spec/rows.js";
 import { type Failure, UNKNOWN } from "../spec/validate.js";
 import type { HeldBridge, ServingPlace } from "./record.js";
-
-type Values = Readonly<Record<string, unknown>>;
 
 const port: Row = { schema: z.int().min(1).max(65_535), expected: "an integer from 1 to 65535" };
 const path: Row = {

@@ -14,7 +14,10 @@ import { exportPaths } from "./paths.js";
 import { type ExportRecord, inodeOf, readExport, writeExport } from "./record.js";
 import { endServers, serversOf, startServer } from "./server.js";
 
-/** What is there of an export. `stopped`: its record is there, no server runs. `damaged`: what it serves is gone or was made anew, or it was never whole. */
+/**
+ * What is there of an export. `stopped`: its record is there, no server runs. `damaged`: what it serves is gone or was made anew, or it
+ * was never whole.
+ */
 export type ExportState = "running" | "stopped" | "damaged" | "gone";
 
 /** One export to be made or started. */

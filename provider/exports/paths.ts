@@ -20,6 +20,11 @@ export interface ExportPaths {
   readonly configuration: string;
 }
 
+/** Folder of all exports of a state directory. */
+export function exportsFolder(stateDirectory: string): string {
+  return join(absolute(stateDirectory), ".exports");
+}
+
 /**
  * The files of one export.
  *
@@ -29,7 +34,7 @@ export function exportPaths(stateDirectory: string, name: string): ExportPaths {
   if (!isVmName(name)) {
     throw new MicroVmError("invalid-input", `expected one DNS label, found ${shown(name)}`, { input: "id" });
   }
-  const parent = join(absolute(stateDirectory), ".exports");
+  const parent = exportsFolder(stateDirectory);
   const directory = join(parent, name);
   return {
     parent,

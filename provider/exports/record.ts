@@ -9,7 +9,7 @@ import { MicroVmError, messageOf } from "../errors.js";
 import { isVmName } from "../host/paths.js";
 import type { ProcessIdentity } from "../host/process.js";
 import { isAbsent, readIfThere, replaceFile, storageError } from "../host/storage.js";
-import { exportPaths } from "./paths.js";
+import { exportPaths, exportsFolder } from "./paths.js";
 
 /** What an AgentFS server serves. */
 export interface AgentFsServing {
@@ -59,7 +59,10 @@ export interface ExportRecord {
   /** 16 random hex digits, new with every create. */
   readonly instance: string;
   readonly owner: Owner;
-  /** `claimed`: the name is ours, no server was started. `started`: one was, or is about to be. `ready`: it has answered. `removing`: whoever finds it goes on with that. */
+  /**
+   * `claimed`: the name is ours, no server was started. `started`: one was, or is about to be. `ready`: it has answered. `removing`:
+   * whoever finds it goes on with that.
+   */
   readonly phase: "claimed" | "started" | "ready" | "removing";
   /** The process that runs create. */
   readonly creator: ProcessIdentity;
@@ -182,7 +185,7 @@ export async function writeExport(stateDirectory: string, record: ExportRecord):
 
 /** The records of all exports in a state directory; those that cannot be read are left out. */
 export async function listExports(stateDirectory: string): Promise<ExportRecord[]> {
-  const { parent } = exportPaths(stateDirectory, "x");
+  const parent = exportsFolder(stateDirectory);
   let names: string[];
   try {
     names = (await readdir(parent)).filter(isVmName);

@@ -2,14 +2,13 @@
 
 import { z } from "zod";
 import { MicroVmError } from "../errors.js";
+import type { Values } from "../plan/fields.js";
 import type { FactValues } from "../preflight/facts.js";
 import type { Owner } from "../backends/backend.js";
 import type { ResourceContext } from "./check.js";
 import { derivedNames } from "./checked.js";
 import { generatedName, rootDigest } from "./identity.js";
 import { valueAt } from "./validate.js";
-
-type Values = Readonly<Record<string, unknown>>;
 
 /** Inputs that the SDK writes. `__provider` is the engine's own. */
 const contextNames = ["owner", "createFirst", "secretInputs", "__provider"] as const;

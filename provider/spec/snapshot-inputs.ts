@@ -3,11 +3,10 @@
 import { z } from "zod";
 import type { ArrakisBackend } from "../backends/backend.js";
 import { isVmName } from "../host/paths.js";
+import type { Values } from "../plan/fields.js";
 import { isOnServer } from "./server-inputs.js";
 import { type Row, validateRows } from "./rows.js";
 import { UNKNOWN, type Failure, valueAt } from "./validate.js";
-
-type Values = Readonly<Record<string, unknown>>;
 
 /** The inputs of a snapshot after check. */
 export interface CheckedSnapshot {
