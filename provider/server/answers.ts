@@ -3,10 +3,23 @@
 import { type Root, tapNameOf } from "../boot/boot.js";
 import type { VmOutputs } from "../backends/backend.js";
 import type { VmRecord } from "../host/record.js";
+import type { ServerConfig } from "./server-config.js";
 import type { Vm } from "./wire.js";
 
 /** What a port of the guest is for. */
 export type PortDescriptions = ReadonlyMap<number, string>;
+
+/** As config.yaml tells it, and of the command server. */
+export function descriptionsOf({
+  guestPorts,
+  commandServerPort,
+}: Pick<ServerConfig, "guestPorts" | "commandServerPort">): PortDescriptions {
+  const descriptions = new Map([[commandServerPort, "cmdserver"]]);
+  for (const { guestPort, description } of guestPorts) {
+    if (description !== undefined) descriptions.set(guestPort, description);
+  }
+  return descriptions;
+}
 
 /** What is found of a VM. `creating`: a request for it is in hand. `unreachable`: its hypervisor does not answer, or its record cannot be read. */
 export type ServedState = VmOutputs["state"] | "creating" | "removing" | "unreachable";

@@ -10,7 +10,7 @@ import { isVmName, vmPaths } from "../host/paths.js";
 import type { VmRecord } from "../host/record.js";
 import { readSnapshot } from "../host/snapshots.js";
 import { noticeText } from "../notices.js";
-import type { PortDescriptions } from "./answers.js";
+import { descriptionsOf, type PortDescriptions } from "./answers.js";
 import { makeVm, newName, ownerOf, planVm, type Workshop } from "./creation.js";
 import type { GuestAgent } from "./guest-agent.js";
 import { Listing } from "./listing.js";
@@ -283,14 +283,6 @@ export class Vms {
 function nameIn({ vmName, snapshotId }: StartVmRequest): string {
   if (vmName !== undefined && vmName !== "") return vmName;
   return vmNameOf(snapshotId ?? "") ?? newName();
-}
-
-function descriptionsOf({ guestPorts, commandServerPort }: Workshop["config"]): PortDescriptions {
-  const descriptions = new Map([[commandServerPort, "cmdserver"]]);
-  for (const { guestPort, description } of guestPorts) {
-    if (description !== undefined) descriptions.set(guestPort, description);
-  }
-  return descriptions;
 }
 
 function unknown(vmName: string): Refusal {
