@@ -30,11 +30,16 @@ async function story(): Promise<void> {
   await mustRun("ip", ["-n", "beyond", "route", "add", "10.20.0.0/16", "via", ELSEWHERE]);
   await serveHost(OPEN_PORT);
   equal(await fromBeyond(HOST, OPEN_PORT), false);
-  equal(await fromBeyond(ELSEWHERE, OPEN_PORT), true);
+  await mustAnswer(async () => await fromBeyond(ELSEWHERE, OPEN_PORT));
   await makeGuestRoot(ROOT);
   await nfsExport();
   if (isOnPath("agentfs")) await agentFs();
   else console.log("skipped an AgentFs: there is no agentfs in $AGENTFS or on PATH");
+}
+
+/** A machine that has to wait for its own processor is not always in time. */
+async function mustAnswer(look: () => Promise<boolean>): Promise<void> {
+  ok(await until(60, look, Boolean));
 }
 
 const tell = (what: string): void => console.log(`ok      ${what}`);
@@ -50,7 +55,7 @@ async function nfsExport(): Promise<void> {
 
   await vm.destroy();
   ok(interfaceNames().includes(BRIDGE));
-  ok(await answers(HOST, Number(server.outputs["nfsPort"]), NFS_PROGRAM));
+  await mustAnswer(async () => await answers(HOST, Number(server.outputs["nfsPort"]), NFS_PROGRAM));
   tell("the VM is deleted; the export goes on at its address");
   await server.destroy();
   deepEqual(await left(before), []);
@@ -64,7 +69,8 @@ async function agentFs(): Promise<void> {
   const server = new Resource("database", "AgentFs");
   await serve(server, { databasePath: DATABASE, baseDirectory: ROOT, bind: "bridge" });
   const { nfsPort } = server.outputs;
-  deepEqual([await fromBeyond(HOST, OPEN_PORT), await fromBeyond(HOST, nfsPort)], [true, false]);
+  await mustAnswer(async () => await fromBeyond(HOST, OPEN_PORT));
+  equal(await fromBeyond(HOST, nfsPort), false);
   tell("a neighbour with a route by this host does not reach it");
   const vm = await boot("on-database", server, { guestAccess: "nfs-only" });
   equal(await readFile(`${ROOT}/var/boots.txt`, "utf8"), boots);
@@ -91,14 +97,14 @@ async function serve(server: Resource, program: Values): Promise<void> {
   deepEqual([state, served], ["running", HOST]);
   ok(interfaceNames().includes(BRIDGE));
   const port = Number(nfsPort);
+  await mustAnswer(async () => await answers(HOST, port, NFS_PROGRAM));
   deepEqual(
     [
-      await answers(HOST, port, NFS_PROGRAM),
       await answers("127.0.0.1", port, NFS_PROGRAM),
       await answers(ELSEWHERE, port, NFS_PROGRAM),
       await fromBeyond(ELSEWHERE, port),
     ],
-    [true, false, false, false],
+    [false, false, false],
   );
   tell(`${server.name}: made with its bridge; it answers at ${HOST} alone`);
   deepEqual(await server.up(program), { action: "same", replaces: [] });
