@@ -17,11 +17,14 @@ export default class SummaryReporter implements Reporter {
       count.failed += module.errors().length;
       for (const suite of module.children.allSuites()) count.failed += suite.errors().length;
       for (const test of module.children.allTests()) {
-        const { state } = test.result();
+        const result = test.result();
+        const { state } = result;
         // A test that was not reached counts as skipped.
         const kind = state === "pending" ? "skipped" : state;
         count[kind] += 1;
-        if (kind === "skipped") console.log(`skipped: ${module.relativeModuleId}: ${test.fullName}`);
+        // What a test found out only as it ran; other reasons are in the names.
+        const note = result.state === "skipped" && result.note !== undefined ? ` (${result.note})` : "";
+        if (kind === "skipped") console.log(`skipped: ${module.relativeModuleId}: ${test.fullName}${note}`);
       }
     }
     // A run that failed before its first test has failed all the same.
