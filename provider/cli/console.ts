@@ -18,7 +18,10 @@ export async function printConsole(
   follow: boolean,
 ): Promise<number> {
   if ((await readRecord(stateDirectory, vmName)) === undefined) {
-    throw new MicroVmError("invalid-input", `there is no VM ${vmName} in ${stateDirectory}`);
+    throw new MicroVmError(
+      "invalid-input",
+      `there is no VM ${vmName} in ${stateDirectory}; microvm ps lists those that are there`,
+    );
   }
   const end = new AbortController();
   if (follow) void once(process, "SIGINT").then(() => end.abort());

@@ -2,14 +2,14 @@
 /** `microvm`: looks after the VMs of this host when Pulumi is not at hand, or no longer agrees. */
 
 import { parseArgs } from "node:util";
-import { MicroVmError, messageOf, withCode } from "../errors.js";
+import { MicroVmError, messageOf, quoted, withCode } from "../errors.js";
 import { defaultStateDirectory } from "../host/state-directory.js";
 
 const USAGE = `Usage: microvm COMMAND [OPTIONS]
 
-  ps                 list the VMs of this host
+  ps                 list the VMs of this host, and the exports that serve their roots
   console NAME       print a VM's console log; --follow goes on until interrupted
-  rm NAME...         power VMs off and remove them, whoever they belong to; end NFS servers of exports
+  rm NAME...         power VMs off and remove them, whoever they belong to; end an export's server, its files stay
   forget NAME...     give VMs up without ending them, so that Pulumi takes them as gone
   changes ID|FILE    say what a guest has changed in its AgentFS database, also while it runs
   kernel check FILE  say what a kernel image can boot; status 1 when that is no NFS root
@@ -70,7 +70,9 @@ export async function main(words: readonly string[]): Promise<number> {
     process.stderr.write(`microvm: ${withCode(error.message, error.code)}\n`);
     return 1;
   }
-  process.stderr.write(USAGE);
+  const why =
+    command === undefined ? "" : `microvm: not understood: ${positionals.map(quoted).join(" ")}\n\n`;
+  process.stderr.write(`${why}${USAGE}`);
   return 2;
 }
 

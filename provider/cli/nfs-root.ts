@@ -33,3 +33,9 @@ export function parseNfsRoot(text: string, name: string): NfsRoot {
   }
   return { server, port: Number(port), path, ...(mountPort ? { mountPort: Number(mountPort) } : {}) };
 }
+
+/** The word that {@link parseNfsRoot} reads; without `+MOUNTPORT` where mountd is at nfsd's port, or the port mapper tells its own. Pure. */
+export function nfsRootWord({ server, port, mountPort, path }: NfsRoot): string {
+  const mount = mountPort === undefined || mountPort === port ? "" : `+${mountPort}`;
+  return `${server}:${port}${mount}:${path}`;
+}

@@ -1,8 +1,10 @@
-import { readdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { describe, expect, it } from "vitest";
 
+import { exportPaths } from "../../../provider/exports/paths.js";
+import { exportText } from "../../../provider/exports/record.js";
 import { claimName } from "../../../provider/host/claim.js";
 import { isForgotten } from "../../../provider/host/forgotten.js";
 import { vmPaths } from "../../../provider/host/paths.js";
@@ -22,6 +24,27 @@ async function withOneVm(): Promise<string> {
   return path;
 }
 
+/** The record of an export whose server has ended. */
+async function writeExportRecord(stateDirectory: string, directory: string): Promise<void> {
+  const { owner, creator } = sampleRecord();
+  const { record, directory: folder } = exportPaths(stateDirectory, "files");
+  await mkdir(folder, { recursive: true });
+  await writeFile(
+    record,
+    exportText({
+      version: 1,
+      name: "files",
+      instance: "0123456789abcdef",
+      owner,
+      phase: "ready",
+      creator,
+      serving: { type: "ganesha", directory, readOnly: false, squash: "none", allowedClients: [] },
+      place: { address: "127.0.0.1", port: 20490, mountPort: 20491, path: "/srv" },
+      createdAt: "2026-01-01T00:00:00.000Z",
+    }),
+  );
+}
+
 describe("microvm", () => {
   it("prints its usage and fails with status 2 when it is not understood", async () => {
     const folder = await temporaryFolder();
@@ -30,6 +53,9 @@ describe("microvm", () => {
       expect(outcome.status, words.join(" ")).toBe(2);
       expect(outcome.stderr).toContain("Usage: microvm COMMAND");
     }
+    expect((await microvm(folder, "frobnicate", "web")).stderr).toMatch(
+      /^microvm: not understood: "frobnicate" "web"\n/,
+    );
     expect((await microvm(folder, "--help")).stdout).toContain("forget NAME");
   });
 
@@ -43,9 +69,28 @@ describe("microvm", () => {
     const state = await withOneVm();
     const { owner } = sampleRecord();
     expect((await microvm(state, "ps")).stdout).toContain(owner.urn);
-    expect(JSON.parse((await microvm(state, "ps", "--json")).stdout)).toMatchObject([
-      { vmName: "web", state: "damaged", backend: "qemu", pid: "-", owner: owner.urn },
-    ]);
+    expect(JSON.parse((await microvm(state, "ps", "--json")).stdout)).toMatchObject({
+      vms: [{ vmName: "web", state: "damaged", backend: "qemu", pid: "-", owner: owner.urn }],
+      exports: [],
+    });
+  });
+
+  it("lists an export with its address and what it serves, and removes it by its name", async () => {
+    const state = await withOneVm();
+    const directory = await temporaryFolder();
+    await writeExportRecord(state, directory);
+    const root = "127.0.0.1:20490+20491:/srv";
+    expect(JSON.parse((await microvm(state, "ps", "--json")).stdout)).toMatchObject({
+      exports: [
+        { name: "files", state: "stopped", server: "nfs-ganesha", pid: "-", root, serves: directory },
+      ],
+    });
+    expect((await microvm(state, "ps")).stdout).toMatch(
+      /\n\nEXPORT +STATE +SERVER.*\nfiles +stopped +nfs-ganesha +- +127\.0\.0\.1:20490\+20491:\/srv /,
+    );
+    expect((await microvm(state, "rm", "files")).stdout).toBe("files is removed\n");
+    expect((await microvm(state, "ps")).stdout).not.toContain("files");
+    expect(await readdir(directory), "the folder stays").toEqual([]);
   });
 
   it("lists a VM whose record is torn, and removes it when asked to", async () => {
@@ -63,7 +108,7 @@ describe("microvm", () => {
     const again = await microvm(state, "rm", "web");
     expect(again).toMatchObject({
       status: 1,
-      stderr: `microvm: there is no VM web in ${state} [invalid-input]\n`,
+      stderr: `microvm: there is neither a VM nor an export web in ${state}; microvm ps lists what is there [invalid-input]\n`,
     });
   });
 
