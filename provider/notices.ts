@@ -154,6 +154,17 @@ export const noticeKinds = {
       "The server was restarted and gives out new file handles (as AgentFS does), or the exported folder was replaced; what the guest has open is lost to it.",
     remedy: "Nothing has to be done: the up replaces the VM, as it would one that is gone.",
   },
+  "vm-gone": {
+    text: "{vm}: there is no such VM any more; it is made anew",
+    cause:
+      "The VM was removed or given up outside Pulumi (`microvm rm`, `microvm forget`), or another stack has the name by now.",
+    remedy: "Nothing has to be done: the up makes the VM anew.",
+  },
+  "vm-damaged": {
+    text: "{vm}: the VM is not whole any more (a file that its start needs is missing, or a create or a removal of it was killed); it is made anew",
+    cause: "Something in the VM's folder was removed, or what made or removed the VM has ended half-way.",
+    remedy: "Nothing has to be done: the up removes what is left, and makes the VM anew.",
+  },
   "no-landlock": {
     text: "{vm}: Cloud Hypervisor runs without Landlock, which the kernel of this host does not offer",
     cause:
@@ -191,6 +202,12 @@ export const noticeKinds = {
     text: "{vm}: restores the guest of {snapshot}, with the memory and the disk that it had then",
     cause: "`snapshotId` names a snapshot, and the VM is new or made anew.",
     remedy: "Read it before saying yes: what the guest has not yet written goes to its root from now on.",
+  },
+  "export-lost": {
+    text: "{export}: {found}; it is made anew, and the VMs on it with it",
+    cause:
+      "The server of an `AgentFs` has ended, whose file handles end with it; or an export was removed outside Pulumi; or what it serves was removed or made anew.",
+    remedy: "Nothing has to be done: the up makes the export anew, and then its VMs.",
   },
   "export-reclaimed": {
     text: "{export}: the export of an interrupted up ({created}) is ended; it is made anew",

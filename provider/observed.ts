@@ -138,6 +138,10 @@ export async function observedInput(
   const observed = isOnServer(olds)
     ? await observeServerVm(olds, news, notice)
     : await observe(olds, backend, notice);
+  // Of a VM that is replaced, the engine shows the inputs of the new one: nothing else would say why.
+  if (observed === "gone" || observed === "damaged") {
+    notice(noticeText(`vm-${observed}`, { vm: String(olds["vmName"]) }));
+  }
   return observed === olds["powerState"] ? news["powerState"] : observed;
 }
 

@@ -6,5 +6,9 @@ import { MicroVmError, withCode } from "../provider/errors.js";
 
 /** An error that is shown without a stack trace, with its code, where it is one of ours; else the error itself. */
 export function shownError(error: unknown): unknown {
-  return error instanceof MicroVmError ? new pulumi.RunError(withCode(error.message, error.code)) : error;
+  if (!(error instanceof MicroVmError)) return error;
+  const shown = new pulumi.RunError(withCode(error.message, error.code));
+  // Pulumi shows none, and colours it nevertheless: half a minute of Node 20's processor where the text names a path in node_modules.
+  delete shown.stack;
+  return shown;
 }

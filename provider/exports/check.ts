@@ -136,7 +136,7 @@ export async function assertFolder(path: string, input: string): Promise<void> {
   }
   throw new MicroVmError(
     "file-unusable",
-    `expected a folder that holds a root file system, got ${shown(path)}`,
+    `expected a folder that holds a root file system, and there is no folder ${shown(path)}; make it, or correct the path`,
     { input },
   );
 }

@@ -8,6 +8,7 @@ import { MicroVmError, shown } from "../errors.js";
 import { thisProcess } from "../host/process.js";
 import { openStateDirectory, readHostId } from "../host/state-directory.js";
 import { printNotice, printOnce } from "../notice.js";
+import { noticeText } from "../notices.js";
 import { assertHere, seenOrUnknown, stateDirectoryOf } from "../observed.js";
 import type { Values } from "../plan/fields.js";
 import type { DatabaseKey } from "./agentfs.js";
@@ -114,8 +115,14 @@ export interface Difference {
   readonly replaces: string[];
 }
 
+const LOST = {
+  gone: "there is no such export any more",
+  stopped: "its server has ended",
+  damaged: "what it serves is gone or was made anew, or it was never whole",
+} as const satisfies Record<Exclude<ExportState, "running">, string>;
+
 /**
- * Whether another export is to be made.
+ * Whether another export is to be made; where one is lost, a notice says so.
  *
  * @param identity Inputs that make another one.
  * @param lost States of which no server comes back in place.
@@ -130,7 +137,9 @@ export async function differenceOf(
     const { record } = await findSaved(id, olds);
     return record === undefined ? "gone" : await observeExport(record);
   });
-  const isLost = observed !== "unknown" && lost.includes(observed);
+  const isLost = observed !== "unknown" && observed !== "running" && lost.includes(observed);
+  // The engine shows the inputs of the new one: nothing else would say why.
+  if (isLost) printOnce(noticeText("export-lost", { export: id.split("/")[0] ?? id, found: LOST[observed] }));
   return { observed, replaces: [...differing(identity, olds, news), ...(isLost ? ["observed"] : [])] };
 }
 

@@ -33,6 +33,8 @@ describe("check of an existing VM", () => {
     const inputs = await checkedInputs(olds, news);
     expect(inputs).toEqual({ ...olds, observed: "gone" });
     expect(await replaces(olds, inputs)).toEqual(["observed"]);
+    const vm = String(olds["vmName"]);
+    expect(bed.lines).toContain(`${vm}: there is no such VM any more; it is made anew`);
   });
 
   it("says nothing of a state directory that is not on this host", async () => {
@@ -192,6 +194,7 @@ describe("check of a VM that has a record", () => {
     const inputs = await checkedInputs(olds, news);
     expect(inputs["observed"]).toBe("damaged");
     expect(await replaces(olds, inputs)).toEqual(["observed"]);
+    expect(bed.lines.join("\n")).toContain("the VM is not whole any more");
   });
 
   it("knows it again after an alias, with its name and its owner", async () => {

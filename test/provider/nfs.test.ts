@@ -133,6 +133,10 @@ describe.skipIf(reason !== undefined)(`an NfsExport${suffix}`, () => {
     const lost = await check(inputs, newsOf({ directory }));
     expect(lost.inputs["observed"]).toBe("damaged");
     expect(await diff(id, outs, lost.inputs)).toMatchObject({ changes: true, replaces: ["observed"] });
+    const name = id.split("/")[0];
+    expect(bed.lines.filter((line) => line.includes("made anew"))).toEqual([
+      `${name}: what it serves is gone or was made anew, or it was never whole; it is made anew, and the VMs on it with it`,
+    ]);
     await rm(directory, { recursive: true });
     await rename(`${directory}.old`, directory);
     expect((await read(id, outs)).props).toMatchObject({ state: "running" });
