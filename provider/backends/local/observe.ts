@@ -38,7 +38,7 @@ export async function observeVm(vmm: Vmm, reference: VmReference): Promise<VmOut
 }
 
 /** Whether the server does not know the guest's root any more. One that does not answer says nothing. */
-async function isStale({ boot, rootHandle }: VmRecord): Promise<boolean> {
+export async function isStale({ boot, rootHandle }: VmRecord): Promise<boolean> {
   const { root } = boot;
   if (root.type !== "nfs" || rootHandle === undefined) return false;
   return (

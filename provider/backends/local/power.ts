@@ -32,8 +32,8 @@ export interface PowerOff {
 }
 
 /**
- * Power button, `shutdownTimeoutSeconds` of patience, then the VMM's `quit`, then SIGKILL. A paused guest is resumed first. Once the
- * engine has ended, patience ends. What is promised is every file that the guest has closed on its NFS root.
+ * Power button and `shutdownTimeoutSeconds` of patience (at 0 neither), then the VMM's `quit`, then SIGKILL. A paused guest is resumed
+ * first. Once the engine has ended, patience ends. What is promised is every file that the guest has closed on its NFS root.
  */
 export async function powerOff(vmm: Vmm, record: PoweredVm, how: PowerOff, work: Work): Promise<void> {
   const { shutdownTimeoutSeconds, consoleLog } = how;
@@ -41,7 +41,8 @@ export async function powerOff(vmm: Vmm, record: PoweredVm, how: PowerOff, work:
     const control = await connectIfPossible(vmm, record);
     if (control === undefined) continue; // no orderly way is left: endGuest ends it, or says that it cannot
     try {
-      if (!(await hasGuestEnded(consoleLog)) && (await askToPowerOff(control))) {
+      const hasTime = shutdownTimeoutSeconds > 0 && !(await hasGuestEnded(consoleLog));
+      if (hasTime && (await askToPowerOff(control))) {
         work.notice(noticeText("powering-off", { vm: record.vmName, seconds: shutdownTimeoutSeconds }));
         if (await untilOff(control, runs, how, work.signal)) continue;
         if (!(await hasGuestEnded(consoleLog)))

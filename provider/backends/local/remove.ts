@@ -8,13 +8,13 @@ import { removeVmDirectory } from "../../host/remove.js";
 import { controlSocketPath } from "../../host/runtime-directory.js";
 import { isOutOfSpace } from "../../host/storage.js";
 import type { RemoveRequest } from "../backend.js";
-import { ownRecord } from "./observe.js";
+import { isStale, ownRecord } from "./observe.js";
 import { endStrays, powerOff } from "./power.js";
 import type { Vmm } from "./vmm.js";
 
 /**
- * Powers off in an orderly way, then removes process, socket, leases and folder. Removing what is gone succeeds, and so does going
- * on with what another call began.
+ * Powers off, in an orderly way unless the NFS server does not know the guest's root any more, then removes process, socket, leases
+ * and folder. Removing what is gone succeeds, and so does going on with what another call began.
  *
  * @throws MicroVmError `other-host`, `record-unreadable`, `state-directory`, `vmm-failed`
  */
@@ -27,7 +27,10 @@ export async function removeVm(vmm: Vmm, request: RemoveRequest): Promise<void> 
   // Without a record too: a crash, or a person, may have left any of these behind.
   const { consoleLog } = vmPaths(stateDirectory, vmName);
   const vm = found?.record ?? { vmName, controlSocket };
-  await powerOff(vmm, vm, { shutdownTimeoutSeconds, consoleLog }, request);
+  // A guest whose root is gone for good can neither run its shutdown nor write anything more.
+  const isLost = found?.record.proved === true && (await isStale(found.record));
+  const how = { shutdownTimeoutSeconds: isLost ? 0 : shutdownTimeoutSeconds, consoleLog };
+  await powerOff(vmm, vm, how, request);
   await endStrays(instance, controlSocket);
   await detachNetwork(instance, found?.record.boot.link);
   await releaseLeases(instance);

@@ -78,6 +78,25 @@ describe.skipIf(reason !== undefined)(title, () => {
       expect(left !== undefined && isAlive(left)).toBe(false);
     });
 
+    it("one whose root its server does not know any more is stale, and takes no patience to remove", async () => {
+      const { request: other, reference: lost } = await lab.create({
+        kernelArgs: [],
+        console: "guest: ready",
+      });
+      const record = await readRecord(lab.stateDirectory, other.vmName);
+      if (record?.rootHandle === undefined) throw new Error("no root handle is recorded");
+      // As of a server that was started anew.
+      await writeRecord(lab.stateDirectory, {
+        ...record,
+        rootHandle: "00".repeat(record.rootHandle.length / 2),
+      });
+      expect((await lab.backend.observe(lost)).rootEvidence).toBe("stale");
+      const told = lab.notices.length;
+      await lab.remove(lost, 60);
+      expect(lab.notices.slice(told)).toEqual([]);
+      expect(lab.leftoversOf(lost)).toEqual([]);
+    });
+
     it("one whose guest halted is stopped, and takes no patience to remove", async () => {
       await order(vm, "halt");
       await expect.poll(async () => await state(reference), { timeout: 30_000 }).toBe("stopped");
