@@ -136,7 +136,8 @@ export const noticeKinds = {
   "power-off-forced": {
     text: "{vm}: the guest did not power off in time; ending it",
     cause: "The guest ignored the power button, or took longer than `shutdownTimeoutSeconds`.",
-    remedy: "Run something in the guest that hears the power button (acpid, systemd), or raise the time.",
+    remedy:
+      "Run something in the guest that hears the power button (acpid, systemd; a distribution's kernel takes its modules `button` and `evdev` for that), or raise the time.",
   },
   "file-system-grows": {
     text: "growing the file system of the stateful disk {path}",
