@@ -20,6 +20,9 @@ const MARKS = ["Kernel panic - not syncing", "reboot: "];
 const VERY_LAST_WORDS =
   /^(?:---\[ end Kernel panic - not syncing|reboot: (?:System halted|Power down|Power off not available: System halted instead))/;
 
+/** What there is of a time stamp of which the rest is still being written. */
+const CUT_STAMP = /^\[[ \d.]*\]?[[ TC\d\]]*$/;
+
 /**
  * Whether the console of the last start ends with a panic, a halt or a power-off. Reads the end of the log only.
  *
@@ -34,7 +37,8 @@ export async function hasGuestEnded(consoleLog: string): Promise<boolean> {
  * later line of user space says that the words were only quoted, as by a shown log of an earlier boot.
  */
 export function tellsOfEnd(lines: readonly string[]): boolean {
-  const parts = lines.filter((line) => line.trim() !== "").map(splitLine);
+  const whole = CUT_STAMP.test(lines.at(-1) ?? "") ? lines.slice(0, -1) : lines;
+  const parts = whole.filter((line) => line.trim() !== "").map(splitLine);
   if (!parts.some(({ kernel }) => kernel !== undefined))
     return VERY_LAST_WORDS.test(parts.at(-1)?.user ?? "");
   const lastOfUser = parts.findLastIndex(({ kernel }) => kernel === undefined);

@@ -19,6 +19,8 @@ describe("a console tells that its guest has ended", () => {
   it.each([
     ["by a panic", PANIC],
     ["by a panic of which the trace is still being written", PANIC.slice(0, 4)],
+    ["by a panic in the middle of a time stamp", [...PANIC.slice(0, 4), "[    9.10"]],
+    ["by a panic right after a time stamp", [...PANIC.slice(0, 4), "[    9.101400][    T1]"]],
     ["by a halt", ["guest: bye", "[   12.345678] reboot: System halted"]],
     ["by a power-off that leaves its VMM", ["[   12.345678] reboot: Power down", "", "  "]],
     [
@@ -53,6 +55,7 @@ describe("a console tells that its guest has ended", () => {
       ["[    1.000000] Run /sbin/init as init process", "Kernel panic - not syncing: just kidding"],
     ],
     ["by the log of another boot that user space shows", [...PANIC, "guest: that was the log of yesterday"]],
+    ["by the log of another boot before a prompt", [...PANIC, "[root@guest ~]# "]],
     ["by an old halt before a line of user space", ["[   12.345678] reboot: System halted", "guest: ready"]],
     ["by a trace of something else", ["[    3.0] x", "[    3.000000] ---[ end trace 0000000000000000 ]---"]],
   ])("but not %s", (_how, lines) => {
