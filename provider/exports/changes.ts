@@ -85,7 +85,11 @@ async function stampOf(path: string): Promise<string> {
     return [ino, size, mtimeNs, ctimeNs, await headOf(`${path}-wal`)].join(" ");
   } catch (error) {
     if (!isAbsent(error)) throw storageError(error, `read ${path}`);
-    throw new MicroVmError("database-unusable", `there is no database ${path}`, { input: "databasePath" });
+    throw new MicroVmError(
+      "database-unusable",
+      `there is no database ${path}; give the id of one in .agentfs of this folder, or its path`,
+      { input: "databasePath" },
+    );
   }
 }
 

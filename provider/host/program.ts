@@ -22,9 +22,11 @@ export function findProgram(name: string, hint: string, env: NodeJS.ProcessEnv =
   const folders = [...(env["PATH"] ?? "").split(":"), ...SYSTEM_FOLDERS].filter(isAbsolute);
   const found = folders.map((folder) => join(folder, name)).find(isProgram);
   if (found !== undefined && !name.includes("/")) return found;
+  // What npm and npx put on PATH says nothing to a person.
+  const told = [...new Set(folders)].filter((folder) => !folder.includes("/node_modules/"));
   throw new MicroVmError(
     "host-unusable",
-    `the program ${name} was not found (looked in ${[...new Set(folders)].join(", ")}); ${hint}`,
+    `the program ${name} was not found (looked in ${told.join(", ")}); ${hint}`,
   );
 }
 
