@@ -137,7 +137,7 @@ export const noticeKinds = {
     text: "{vm}: the guest did not power off in time; ending it",
     cause: "The guest ignored the power button, or took longer than `shutdownTimeoutSeconds`.",
     remedy:
-      "Run something in the guest that hears the power button (acpid, systemd; a distribution's kernel takes its modules `button` and `evdev` for that), or raise the time.",
+      "Run something in the guest that hears the power button (acpid, systemd), or raise the time. An `initramfs` of your own has to load the modules `button` and `evdev` of a kernel that has them as such; one that is made for the VM does.",
   },
   "file-system-grows": {
     text: "growing the file system of the stateful disk {path}",
