@@ -32,14 +32,14 @@ function whyNot(): string | undefined {
 const WRITES = `#!/bin/sh
 say() { echo "lab: $*" >/dev/console; }
 run() {
-  if "$@" >/root/log 2>&1; then say "ran: $*"; else sed "s/^/lab: failed: /" /root/log >/dev/console; fi
+  if "$@" >/srv/lab/log 2>&1; then say "ran: $*"; else sed "s/^/lab: failed: /" /srv/lab/log >/dev/console; fi
 }
 say "host name $(cat /proc/sys/kernel/hostname)"
 say "$(tail -n 1 /etc/resolv.conf)"
 apt-get update --print-uris | cut -d "'" -f 2 | sed -n '/InRelease$/s/^/lab: apt /p' >/dev/console
-run apt-get install -y -q /root/lab.deb
-for name in $(cat /root/names); do say "address of $name: $(getent ahostsv4 "$name" | head -n 1)"; done
-if [ -e /root/online ]; then
+run apt-get install -y -q /srv/lab/lab.deb
+for name in $(cat /srv/lab/names); do say "address of $name: $(getent ahostsv4 "$name" | head -n 1)"; done
+if [ -e /srv/lab/online ]; then
   run apt-get update -q --error-on=any
   run apt-get install -y -q --no-install-recommends ${PACKAGE}
   say "it says: $(${PACKAGE})"
@@ -161,10 +161,11 @@ describe.skipIf(reason !== undefined)(
         await mustRun("cp", [SSH_KEY, join(base, "root/.ssh/authorized_keys")]);
       }
       fetched = await fetchPackage(folder);
-      if ("program" in fetched) await writeFile(join(base, "root/online"), "");
+      await mkdir(join(base, "srv/lab"), { recursive: true });
+      if ("program" in fetched) await writeFile(join(base, "srv/lab/online"), "");
       names = await resolved(await sourcesOfThisHost());
-      await writeFile(join(base, "root/names"), `${names.join("\n")}\n`);
-      await makePackage(folder, join(base, "root/lab.deb"));
+      await writeFile(join(base, "srv/lab/names"), `${names.join("\n")}\n`);
+      await makePackage(folder, join(base, "srv/lab/lab.deb"));
       const wants = join(base, "etc/systemd/system/multi-user.target.wants");
       await mkdir(wants, { recursive: true });
       for (const [name, script, unit] of [
