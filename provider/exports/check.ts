@@ -11,7 +11,7 @@ import { stateDirectoryOf } from "../observed.js";
 import { isEqual } from "../plan/equal.js";
 import type { Values } from "../plan/fields.js";
 import { contextOf } from "../spec/context.js";
-import type { Failure } from "../spec/validate.js";
+import { asFailure, type Failure } from "../spec/validate.js";
 import { bindAddress, exportName, serverOf, servingPlace } from "./inputs.js";
 import { type ExportState, observeExport } from "./life.js";
 import { portFailures } from "./ports.js";
@@ -119,7 +119,7 @@ export async function failureOf(look: () => Promise<unknown>, input: string): Pr
     return [];
   } catch (error) {
     if (!(error instanceof MicroVmError)) throw error;
-    return [{ input: error.input ?? input, code: error.code, text: error.text }];
+    return [asFailure(error, input)];
   }
 }
 

@@ -1,8 +1,8 @@
 /** Who listens on a port of this host, and at which addresses, whatever a server was told. */
 
-import { readdir, readFile, readlink } from "node:fs/promises";
+import { readdir, readlink } from "node:fs/promises";
 
-import { systemCodeOf } from "../errors.js";
+import { isHidden, processIds, readOfProcess } from "../host/process.js";
 import { isAbsent, readIfThere } from "../host/storage.js";
 
 /** A socket that listens on a TCP port. */
@@ -49,16 +49,15 @@ export async function holderOf(address: string, port: number): Promise<string> {
 
 /** The process that has a file open, by what its descriptor leads to (proc_pid_fd(5)). */
 async function processWith(target: string): Promise<string | undefined> {
-  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
-  for (const pid of pids) {
+  for (const pid of processIds()) {
     try {
       for (const descriptor of await readdir(`/proc/${pid}/fd`)) {
         if ((await linkOf(`/proc/${pid}/fd/${descriptor}`)) !== target) continue;
-        return `process ${pid} (${(await readFile(`/proc/${pid}/comm`, "utf8")).trim()})`;
+        const command = readOfProcess(pid, "comm");
+        if (command !== undefined) return `process ${pid} (${command.trim()})`;
       }
     } catch (error) {
-      // It has ended, or is another user's.
-      if (!["ENOENT", "ESRCH", "EACCES", "EPERM"].includes(systemCodeOf(error) ?? "")) throw error;
+      if (!isHidden(error)) throw error;
     }
   }
   return undefined;

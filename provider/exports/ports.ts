@@ -6,7 +6,7 @@ import { isIPv4 } from "node:net";
 import type { Owner } from "../backends/backend.js";
 import { MicroVmError } from "../errors.js";
 import { assertPortFree } from "../host/port.js";
-import type { Failure } from "../spec/validate.js";
+import { asFailure, type Failure } from "../spec/validate.js";
 import { exportName } from "./inputs.js";
 import { holderOf } from "./listening.js";
 import { listExports, readExport, type ServingPlace } from "./record.js";
@@ -83,7 +83,7 @@ export async function portFailures(
   planned.set(urn, place);
   for (const [other, otherPlace] of planned) {
     const shared = other === urn ? undefined : sharedPort(place, otherPlace);
-    if (shared !== undefined) return [failureOf(portOfExport(shared, exportName(other), other))];
+    if (shared !== undefined) return [asFailure(portOfExport(shared, exportName(other), other), "port")];
   }
   if (!isNew || (await readExport(stateDirectory, exportName(urn))) !== undefined) return [];
   for (const other of await listExports(stateDirectory)) {
@@ -91,7 +91,7 @@ export async function portFailures(
     if (shared === undefined) continue;
     return stackOf(other.owner.urn) === stackOf(urn)
       ? []
-      : [failureOf(portOfExport(shared, other.name, other.owner.urn))];
+      : [asFailure(portOfExport(shared, other.name, other.owner.urn), "port")];
   }
   try {
     await assertPortsFree(place);
@@ -99,7 +99,7 @@ export async function portFailures(
   } catch (error) {
     if (!(error instanceof MicroVmError)) throw error;
     // The bridge's address comes with the bridge, at the latest in the up.
-    return error.code === "port-taken" ? [failureOf(error)] : [];
+    return error.code === "port-taken" ? [asFailure(error, "port")] : [];
   }
 }
 
@@ -119,10 +119,6 @@ export function portOfExport(
 ): MicroVmError {
   const text = `port ${port} is that of the export ${name} (${urn}); give one of the two another port`;
   return new MicroVmError("port-taken", text, { input });
-}
-
-function failureOf({ input = "port", code, text }: MicroVmError): Failure {
-  return { input, code, text };
 }
 
 /** Stack and project of a URN: its first two parts. */

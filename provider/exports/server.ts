@@ -1,11 +1,17 @@
 /** The process that serves an export: started so that it outlives us, found again by what we gave it, ended. */
 
-import { readdirSync, readFileSync } from "node:fs";
 import { readFile, rename, stat } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 
-import { MicroVmError, systemCodeOf } from "../errors.js";
-import { endProcess, identify, isAlive, type ProcessIdentity } from "../host/process.js";
+import { MicroVmError } from "../errors.js";
+import {
+  endProcess,
+  identify,
+  isAlive,
+  type ProcessIdentity,
+  processIds,
+  readOfProcess,
+} from "../host/process.js";
 import { spawnDetached } from "../host/spawn.js";
 import { isAbsent, storageError } from "../host/storage.js";
 import { describe, type NfsFinding, probeNfs } from "../preflight/nfs/index.js";
@@ -142,24 +148,12 @@ export async function endServers(record: ExportRecord): Promise<void> {
 /** This user's processes whose environment names the instance (proc_pid_environ(5)). */
 function findByMark(instance: string): ProcessIdentity[] {
   const mark = `${MARK}=${instance}`;
-  return readdirSync("/proc").flatMap((entry) => {
-    const pid = Number(entry);
-    if (!Number.isInteger(pid) || pid === process.pid) return [];
-    if (!environmentOf(pid).split("\0").includes(mark)) return [];
+  return processIds().flatMap((pid) => {
+    if (pid === process.pid) return [];
+    if (readOfProcess(pid, "environ")?.split("\0").includes(mark) !== true) return [];
     const identity = identify(pid);
     return identity === undefined ? [] : [identity];
   });
-}
-
-function environmentOf(pid: number): string {
-  try {
-    return readFileSync(`/proc/${pid}/environ`, "latin1");
-  } catch (error) {
-    const code = systemCodeOf(error);
-    // It has ended, or is another user's.
-    if (code === "ENOENT" || code === "ESRCH" || code === "EACCES" || code === "EPERM") return "";
-    throw error;
-  }
 }
 
 function stopIfAborted(signal: AbortSignal): void {

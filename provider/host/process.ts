@@ -41,6 +41,11 @@ export function isSameProcess(a: ProcessIdentity, b: ProcessIdentity): boolean {
   return a.pid === b.pid && a.startTime === b.startTime && a.bootId === b.bootId;
 }
 
+/** The ids of all processes that are to be seen, this one among them. */
+export function processIds(): number[] {
+  return readdirSync("/proc").map(Number).filter(Number.isInteger);
+}
+
 /**
  * This user's processes of which one argument contains one of the texts; never this process itself.
  * Finds a VMM whose starter was killed before it could record it.
@@ -50,9 +55,8 @@ export function isSameProcess(a: ProcessIdentity, b: ProcessIdentity): boolean {
 export function findByArgument(...texts: readonly string[]): ProcessIdentity[] {
   if (texts.includes("")) throw new Error("findByArgument needs a text");
   const found: ProcessIdentity[] = [];
-  for (const name of readdirSync("/proc")) {
-    const pid = Number(name);
-    if (!Number.isInteger(pid) || pid === process.pid) continue;
+  for (const pid of processIds()) {
+    if (pid === process.pid) continue;
     // The cheaper look first: there may be thousands.
     if (!hasArgument(pid, texts)) continue;
     const identity = identify(pid);
@@ -140,13 +144,20 @@ function realUserOf(pid: number): number | undefined {
   return uid === undefined ? undefined : Number(uid);
 }
 
-function readOfProcess(pid: number, file: "stat" | "status" | "cmdline"): string | undefined {
+/** What /proc/PID has in a file (proc_pid(5)); undefined for a process that is not there, or not for this user to see. */
+export function readOfProcess(
+  pid: number,
+  file: "stat" | "status" | "cmdline" | "environ" | "comm",
+): string | undefined {
   try {
     return readFileSync(`/proc/${pid}/${file}`, "utf8");
   } catch (error) {
-    const code = systemCodeOf(error);
-    if (code === "ENOENT" || code === "ESRCH") return undefined; // no such process, or it ended while being read
-    if (code === "EACCES" || code === "EPERM") return undefined; // another user's, on a /proc mounted with hidepid
+    if (isHidden(error)) return undefined;
     throw error;
   }
+}
+
+/** Whether what was asked of a process cannot be seen: it has ended, or is another user's (a /proc may be mounted with hidepid). */
+export function isHidden(error: unknown): boolean {
+  return ["ENOENT", "ESRCH", "EACCES", "EPERM"].includes(systemCodeOf(error) ?? "");
 }

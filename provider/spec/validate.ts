@@ -1,7 +1,7 @@
 /** The first half of check: each input by itself. What is unknown in a preview, what is wrong, what is known. */
 
 import { closest } from "fastest-levenshtein";
-import { type ErrorCode, quoted, shown } from "../errors.js";
+import { type ErrorCode, type MicroVmError, quoted, shown } from "../errors.js";
 import { schemas, type InputName, type InputValues } from "./schema.js";
 
 /**
@@ -18,6 +18,15 @@ export interface Failure {
   readonly text: string;
   /** What kind of failure it is; `invalid-input` when absent. */
   readonly code?: ErrorCode;
+}
+
+/**
+ * An error as the failure of an input.
+ *
+ * @param otherwise Whose failure it is where the error names none.
+ */
+export function asFailure({ input, code, text }: MicroVmError, otherwise: string): Failure {
+  return { input: input ?? otherwise, code, text };
 }
 
 /** Inputs after each was looked at by itself. */
