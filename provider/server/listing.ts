@@ -4,6 +4,7 @@ import type { VmOutputs } from "../backends/backend.js";
 import { backendOf } from "../backends/index.js";
 import { MicroVmError } from "../errors.js";
 import { readRecord, type VmRecord } from "../host/record.js";
+import { forEachAtOnce } from "./at-once.js";
 import { type PortDescriptions, type ServedState, vmOf } from "./answers.js";
 import { marksOf, namesIn } from "./marks.js";
 import { ORGANIZATION } from "./recover.js";
@@ -129,7 +130,11 @@ export class Listing {
       if (isGood) found.set(vmName, look.vm);
       return !isGood;
     });
-    await this.#each(toAsk, async (vmName) => void found.set(vmName, await this.#look(vmName)));
+    await forEachAtOnce(
+      toAsk,
+      ASKED_AT_ONCE,
+      async (vmName) => void found.set(vmName, await this.#look(vmName)),
+    );
     this.#askAgain(names);
     const vms = names.map((vmName) => found.get(vmName)).filter((vm) => vm !== undefined);
     return { vms, text: Buffer.from(JSON.stringify({ vms })) };
@@ -148,7 +153,7 @@ export class Listing {
       return look !== undefined && now >= look.askAt && !this.#asked.has(vmName);
     });
     for (const vmName of due) this.#asked.add(vmName);
-    const asked = this.#each(due, async (vmName) => {
+    const asked = forEachAtOnce(due, ASKED_AT_ONCE, async (vmName) => {
       try {
         await this.#look(vmName);
       } finally {
@@ -157,14 +162,6 @@ export class Listing {
     });
     // Whoever waits for the next list is told of it.
     asked.catch(() => undefined);
-  }
-
-  async #each(names: readonly string[], work: (vmName: string) => Promise<void>): Promise<void> {
-    const waiting = [...names];
-    const worker = async (): Promise<void> => {
-      for (let vmName = waiting.shift(); vmName !== undefined; vmName = waiting.shift()) await work(vmName);
-    };
-    await Promise.all(Array.from({ length: ASKED_AT_ONCE }, worker));
   }
 
   async #look(vmName: string): Promise<Vm | undefined> {

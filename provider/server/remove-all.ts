@@ -2,6 +2,7 @@
 
 import { messageOf } from "../errors.js";
 import { listRecords } from "../host/record.js";
+import { forEachAtOnce } from "./at-once.js";
 import { ORGANIZATION } from "./recover.js";
 import { Refusal } from "./refusal.js";
 
@@ -34,19 +35,16 @@ export async function removeAll(
     if ("error" in listed) failed.set(listed.vmName, messageOf(listed.error));
     else if (listed.record.owner.organization === ORGANIZATION) names.add(listed.vmName);
   }
-  const waiting = [...names].filter((vmName) => !failed.has(vmName));
+  const readable = [...names].filter((vmName) => !failed.has(vmName));
   let removed = 0;
-  const worker = async (): Promise<void> => {
-    for (let vmName = waiting.shift(); vmName !== undefined; vmName = waiting.shift()) {
-      try {
-        await remove(vmName);
-        removed += 1;
-      } catch (error) {
-        if (error instanceof Refusal && error.statusCode === 404) continue;
-        failed.set(vmName, messageOf(error));
-      }
+  await forEachAtOnce(readable, REMOVALS_AT_ONCE, async (vmName) => {
+    try {
+      await remove(vmName);
+      removed += 1;
+    } catch (error) {
+      if (error instanceof Refusal && error.statusCode === 404) return;
+      failed.set(vmName, messageOf(error));
     }
-  };
-  await Promise.all(Array.from({ length: REMOVALS_AT_ONCE }, worker));
+  });
   return { removed, failed };
 }
